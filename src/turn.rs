@@ -1,0 +1,70 @@
+//! Turns for the host: a guest is not preempted, so it has to let others run.
+//!
+//! While a continuation computes, the host thread under it can neither send acks nor accept requests,
+//! not even this continuation's own ack, which is finished but still to be sent. A turn ends that: the
+//! guest sleeps for the shortest time a host knows, and the thread does what is waiting. Only a timer
+//! that is still running makes a host switch; polling something that is ready already does not.
+
+use std::time::Duration;
+
+use wstd::time::{Instant, Timer};
+
+/// How long [`Slices`] lets a continuation compute between two turns.
+///
+/// Shorter slices answer other clients sooner and compute less; README has the measurements.
+pub const SLICE: Duration = Duration::from_millis(10);
+
+/// The shortest time that every host's timer really waits; tokio's timers count in milliseconds.
+const TURN: Duration = Duration::from_millis(1);
+
+/// Gives the host a turn: about 1 ms in which it sends, receives and runs other requests.
+///
+/// [`Reply::finish`](crate::Reply::finish) ends with one. A continuation that computes for more than
+/// a few milliseconds should go on giving them; [`Slices`] does that at the right times.
+pub async fn turn() {
+    Timer::after(TURN.into()).wait().await;
+}
+
+/// Cuts computing work into slices, with a turn for the host between two of them.
+///
+/// ```no_run
+/// # async fn work(pages: Vec<String>) {
+/// let mut slices = afterack::Slices::new();
+/// for page in pages {
+///     render(&page);
+///     slices.turn().await; // costs a clock reading, and a turn every 10 ms
+/// }
+/// # }
+/// # fn render(_: &str) {}
+/// ```
+#[derive(Debug)]
+pub struct Slices {
+    length: Duration,
+    begun: Instant,
+}
+
+impl Slices {
+    /// Slices of [`SLICE`].
+    pub fn new() -> Slices {
+        Slices::of(SLICE)
+    }
+
+    /// Slices of this length: others wait for their answers about this long at a time.
+    pub fn of(length: Duration) -> Slices {
+        Slices { length, begun: Instant::now() }
+    }
+
+    /// Gives the host a turn if this slice is over, and begins the next one.
+    pub async fn turn(&mut self) {
+        if Duration::from(self.begun.elapsed()) >= self.length {
+            turn().await;
+            self.begun = Instant::now();
+        }
+    }
+}
+
+impl Default for Slices {
+    fn default() -> Slices {
+        Slices::new()
+    }
+}
