@@ -51,7 +51,7 @@ pub(crate) enum Body {
 #[non_exhaustive]
 pub enum AckError {
     /// The header is the host's business: wasi:http forbids it to components.
-    #[error("header `{0}` belongs to the host; a component cannot set it")]
+    #[error("header `{}` belongs to the host; a component cannot set it", .0.as_str())]
     ForbiddenHeader(HeaderName),
     /// The header's name or value is not valid HTTP.
     #[error("header `{name}`: {reason}")]
@@ -214,13 +214,13 @@ impl Ack {
         let length = self.length();
         let mut fields = Vec::with_capacity(self.headers.len() + 2);
         if !is_bodiless(self.status) || self.status == StatusCode::RESET_CONTENT {
-            fields.push((header::CONTENT_LENGTH.to_string(), length.to_string().into_bytes()));
+            fields.push((header::CONTENT_LENGTH.as_str().to_owned(), length.to_string().into_bytes()));
         }
         if !self.headers.contains_key(header::CACHE_CONTROL) {
-            fields.push((header::CACHE_CONTROL.to_string(), b"no-transform".to_vec()));
+            fields.push((header::CACHE_CONTROL.as_str().to_owned(), b"no-transform".to_vec()));
         }
         for (name, value) in &self.headers {
-            fields.push((name.to_string(), value.as_bytes().to_vec()));
+            fields.push((name.as_str().to_owned(), value.as_bytes().to_vec()));
         }
         let body = if method == Method::HEAD { Body::Bytes(Bytes::new()) } else { self.body };
         (self.status, fields, body)

@@ -3,10 +3,10 @@
 //! An ack says "I have it": that is only true once the last byte of the request is here. And what is
 //! read is bounded, because an instance's memory is.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
-use wasi::http::types::{Fields, IncomingBody, IncomingRequest, Method as WasiMethod, Scheme};
+use wasi::http::types::{Fields, IncomingBody, IncomingRequest, Method as WasiMethod};
 use wasi::io::streams::{InputStream, StreamError};
 use wstd::runtime::AsyncPollable;
 
@@ -88,7 +88,7 @@ impl Incoming {
         if let Some(declared) = declared.filter(|declared: &u64| *declared > limit) {
             return Err(too_large(declared.to_string()));
         }
-        let mut body = BytesMut::with_capacity(declared.unwrap_or(0) as usize);
+        let mut body = Vec::with_capacity(declared.unwrap_or(0) as usize);
         while let Some(chunk) = self.chunk().await.map_err(|error| {
             let detail = format!("the request's body broke off after {} bytes: {error}", body.len());
             Problem::new(StatusCode::BAD_REQUEST, detail)
@@ -98,7 +98,7 @@ impl Incoming {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body.freeze())
+        Ok(body.into())
     }
 
     /// Reads up to `most` bytes more and throws them away.

@@ -1,0 +1,225 @@
+//! Real hosts, as child processes.
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::recorder::Recorder;
+use crate::server::Server;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Wasmtime,
+    Wash,
+    Spin,
+}
+
+/// A host that is being set up.
+pub struct Setup {
+    kind: Kind,
+    component: PathBuf,
+    variables: Vec<(String, String)>,
+    process_variables: Vec<(String, String)>,
+}
+
+/// A running host. Dropping it ends it, and prints what it said if the test is failing.
+pub struct Host {
+    pub address: SocketAddr,
+    _server: Server,
+    _folder: Option<Folder>,
+}
+
+impl Setup {
+    /// A host for this component, such as `afterack` or `examples/guest`.
+    pub fn new(kind: Kind, component: &str) -> Setup {
+        let component = root().join(format!("target/wasm32-wasip2/release/{component}.wasm"));
+        assert!(component.exists(), "{} is missing: run `make build`", component.display());
+        Setup { kind, component, variables: Vec::new(), process_variables: Vec::new() }
+    }
+
+    /// A variable of the component's.
+    pub fn variable(mut self, name: &str, value: impl ToString) -> Setup {
+        self.variables.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// A variable of the host's own process.
+    pub fn process_variable(mut self, name: &str, value: &str) -> Setup {
+        self.process_variables.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn start(self) -> Host {
+        match self.kind {
+            Kind::Wasmtime => self.wasmtime(),
+            Kind::Wash => self.wash(),
+            Kind::Spin => self.spin(),
+        }
+    }
+
+    fn command(&self, program: PathBuf) -> Command {
+        let mut command = Command::new(program);
+        command.envs(self.process_variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn wasmtime(self) -> Host {
+        let mut command = self.command(tool("wasmtime"));
+        command.args(["serve", "--addr", "127.0.0.1:0"]);
+        command.args(["-S", "cli", "-S", "inherit-network", "-S", "allow-ip-name-lookup"]);
+        for (name, value) in &self.variables {
+            command.args(["--env", &format!("{name}={value}")]);
+        }
+        command.arg(&self.component);
+        let server = Server::start(command);
+        let line = server.wait_for("Serving HTTP on http://");
+        let address = line.rsplit("http://").next().unwrap_or_default().trim_end_matches('/');
+        let address = address.parse().unwrap_or_else(|_| panic!("no address in `{line}`"));
+        Host { address, _server: server, _folder: None }
+    }
+
+    fn wash(self) -> Host {
+        let folder = Folder::new();
+        let address = free_address();
+        let config = serde_json::json!({
+            "build": { "command": "true", "component_path": self.component },
+            "dev": { "address": address },
+            "workload": {
+                "environment": { "config": serde_json::Map::from_iter(
+                    self.variables.iter().map(|(name, value)| (name.clone(), value.clone().into())),
+                ) },
+                "allowedHosts": ["*"],
+                "allowedIpNameLookups": ["*"],
+            },
+        });
+        fs::create_dir(folder.0.join(".wash")).unwrap();
+        // JSON is YAML.
+        fs::write(folder.0.join(".wash/config.yaml"), config.to_string()).unwrap();
+        let mut command = self.command(tool("wash"));
+        command.env("HOME", &folder.0).env("XDG_CONFIG_HOME", folder.0.join("config"));
+        command.args(["--non-interactive", "-C"]).arg(&folder.0).arg("dev");
+        let server = Server::start(command);
+        server.wait_for("listening for HTTP requests");
+        Host { address, _server: server, _folder: Some(folder) }
+    }
+
+    fn spin(self) -> Host {
+        let folder = Folder::new();
+        let address = free_address();
+        let variables: String =
+            self.variables.iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect();
+        let manifest = format!(
+            "spin_manifest_version = 2\n[application]\nname = \"test\"\nversion = \"0.1.0\"\n\
+             [[trigger.http]]\nroute = \"/...\"\ncomponent = \"test\"\n\
+             [component.test]\nsource = {:?}\nallowed_outbound_hosts = [\"*://*:*\"]\n\
+             [component.test.environment]\n{variables}",
+            self.component
+        );
+        fs::write(folder.0.join("spin.toml"), manifest).unwrap();
+        let mut command = self.command("spin".into());
+        command.args(["up", "--listen", &address.to_string(), "--from"]).arg(folder.0.join("spin.toml"));
+        let server = Server::start(command);
+        server.wait_for("Serving http://");
+        Host { address, _server: server, _folder: Some(folder) }
+    }
+}
+
+/// A host for the guest of the behaviours, with a recorder for its effects.
+pub fn guest(kind: Kind) -> (Host, Recorder) {
+    let recorder = Recorder::start();
+    let host = Setup::new(kind, "examples/guest").variable("EFFECTS", recorder.url()).start();
+    (host, recorder)
+}
+
+/// Runs a behaviour on a host and leaves its result for `make hosts`.
+///
+/// What the body returns is the host's word for how it behaved, `yes` most of the time.
+pub fn behaviour(name: &str, kind: Kind, body: fn(Kind) -> String) {
+    let result = if kind == Kind::Spin && !on_path("spin") {
+        // Past the capture of a passing test: a skipped test must not look like a passed one.
+        let _ = writeln!(std::io::stderr(), "skipped: {name} on Spin: `spin` is not on PATH");
+        Ok("skipped".to_owned())
+    } else {
+        catch_unwind(AssertUnwindSafe(|| body(kind)))
+    };
+    let folder = root().join("target/hosts");
+    fs::create_dir_all(&folder).unwrap();
+    let word = result.as_deref().unwrap_or("**no**");
+    fs::write(folder.join(format!("{name}.{kind:?}")), word).unwrap();
+    if let Err(panic) = result {
+        resume_unwind(panic);
+    }
+}
+
+/// The same behaviour on every host: a test for each.
+macro_rules! on_every_host {
+    ($($(#[$doc:meta])* fn $name:ident($kind:ident: Kind) -> String $body:block)*) => {$(
+        $(#[$doc])*
+        mod $name {
+            use super::*;
+
+            fn body($kind: Kind) -> String $body
+
+            #[test]
+            fn wasmtime() {
+                $crate::host::behaviour(stringify!($name), Kind::Wasmtime, body);
+            }
+
+            #[test]
+            fn wash() {
+                $crate::host::behaviour(stringify!($name), Kind::Wash, body);
+            }
+
+            #[test]
+            fn spin() {
+                $crate::host::behaviour(stringify!($name), Kind::Spin, body);
+            }
+        }
+    )*};
+}
+pub(crate) use on_every_host;
+
+/// The project's folder.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A tool that `make` has set up.
+pub fn tool(name: &str) -> PathBuf {
+    let path = root().join(".tools/bin").join(name);
+    assert!(path.exists(), "{} is missing: run `make test`", path.display());
+    path
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// A port that was free a moment ago, for programs that cannot say which one they took.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap()
+}
+
+/// A folder that goes when it is dropped.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("afterack-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,19 @@
+//! What afterack promises, on real hosts: a file per topic, the same bodies on every host.
+//!
+//! `make build` makes the components that run here, `make test` runs it all. Every behaviour leaves
+//! its result in `target/hosts`, from which `make hosts` writes docs/hosts.md.
+
+mod host;
+mod recorder;
+mod server;
+mod wire;
+
+mod acks;
+mod broken_acks;
+mod computing;
+mod failures;
+mod gone;
+//mod mail;
+//mod proxy;
+mod requests;
+//mod service;

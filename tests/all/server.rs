@@ -1,0 +1,61 @@
+//! A child process that serves: its output is kept, its end is sure.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// How long anything may take to come up.
+const START: Duration = Duration::from_secs(60);
+
+pub struct Server {
+    child: Child,
+    output: Arc<(Mutex<Vec<String>>, Condvar)>,
+}
+
+impl Server {
+    pub fn start(mut command: Command) -> Server {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let output = Arc::default();
+        keep(child.stdout.take().unwrap(), &output);
+        keep(child.stderr.take().unwrap(), &output);
+        Server { child, output }
+    }
+
+    /// The first line of output that has `text` in it.
+    pub fn wait_for(&self, text: &str) -> String {
+        let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
+        let (lines, more) = &*self.output;
+        let (lines, _) = more
+            .wait_timeout_while(lines.lock().unwrap(), START, |lines| found(lines).is_none())
+            .unwrap();
+        found(&lines).unwrap_or_else(|| panic!("no `{text}` in {lines:#?}"))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+fn keep(source: impl Read + Send + 'static, output: &Arc<(Mutex<Vec<String>>, Condvar)>) {
+    let output = Arc::clone(output);
+    thread::spawn(move || {
+        for line in BufReader::new(source).lines().map_while(Result::ok) {
+            output.0.lock().unwrap().push(line);
+            output.1.notify_all();
+        }
+    });
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let lines = self.output.0.lock().unwrap_or_else(|poison| poison.into_inner());
+            eprintln!("--- what {} said ---\n{}", self.pid(), lines.join("\n"));
+        }
+    }
+}

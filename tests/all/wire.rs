@@ -1,0 +1,166 @@
+//! An HTTP/1.1 client that shows the bytes on the wire.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+pub struct Connection {
+    stream: TcpStream,
+    /// What was read beyond the response before.
+    buffer: Vec<u8>,
+    blocking: bool,
+}
+
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Whether all of the body came that `Content-Length` had declared.
+    pub complete: bool,
+}
+
+impl Connection {
+    pub fn open(address: SocketAddr) -> Connection {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(ANSWER)).unwrap();
+        stream.set_write_timeout(Some(ANSWER)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Connection { stream, buffer: Vec::new(), blocking: true }
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends as much as the other side takes.
+    pub fn send_if_taken(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// A request without a body.
+    pub fn request(&mut self, method: &str, path: &str) -> Response {
+        self.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        self.response(method)
+    }
+
+    pub fn get(&mut self, path: &str) -> Response {
+        self.request("GET", path)
+    }
+
+    /// A POST with headers, each ended by CRLF, and a body.
+    pub fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> Response {
+        let length = body.len();
+        self.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n"));
+        self.send_if_taken(body);
+        self.response("POST")
+    }
+
+    /// Reads a response to `method`, to its end or the connection's.
+    pub fn response(&mut self, method: &str) -> Response {
+        let head = loop {
+            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
+                break self.buffer.drain(..end + 4).collect::<Vec<_>>();
+            }
+            assert!(self.read() > 0, "the connection ended after {:?}", String::from_utf8_lossy(&self.buffer));
+        };
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<(String, String)> = lines
+            .map(|line| line.split_once(':').unwrap())
+            .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
+            .collect();
+        let mut response = Response { status, headers, body: Vec::new(), complete: true };
+        let bodiless = method == "HEAD" || matches!(status, 204 | 304);
+        let length = response.header("content-length").map(|length| length.parse::<usize>().unwrap());
+        if !bodiless {
+            while length.is_none_or(|length| self.buffer.len() < length) && self.read() > 0 {}
+            let end = length.unwrap_or(usize::MAX).min(self.buffer.len());
+            response.complete = length.is_none_or(|length| length == end);
+            response.body = self.buffer.drain(..end).collect();
+        }
+        response
+    }
+
+    /// The response to a GET, unless the connection ended before its headers had come.
+    pub fn try_response(&mut self) -> Option<Response> {
+        while find(&self.buffer, b"\r\n\r\n").is_none() {
+            if self.read() == 0 {
+                return None;
+            }
+        }
+        Some(self.response("GET"))
+    }
+
+    /// Waits until something of a response has come.
+    pub fn wait_for_bytes(&mut self) {
+        assert!(self.read() > 0, "the connection ended without an answer");
+    }
+
+    /// Ends the connection by a reset, not in good order.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Whether a whole response lies ready, without waiting for anything.
+    pub fn has_arrived(&mut self) -> bool {
+        self.set_blocking(false);
+        while self.read() > 0 {}
+        self.set_blocking(true);
+        let Some(head) = find(&self.buffer, b"\r\n\r\n") else { return false };
+        let text = String::from_utf8_lossy(&self.buffer[..head]).to_lowercase();
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+        self.buffer.len() >= head + 4 + length.unwrap_or(0)
+    }
+
+    fn set_blocking(&mut self, blocking: bool) {
+        self.stream.set_nonblocking(!blocking).unwrap();
+        self.blocking = blocking;
+    }
+
+    /// Reads what comes next; 0 at the end, or, when not blocking, if there is nothing.
+    fn read(&mut self) -> usize {
+        let mut chunk = [0; 65536];
+        match self.stream.read(&mut chunk) {
+            Ok(count) => {
+                self.buffer.extend_from_slice(&chunk[..count]);
+                count
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => 0,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !self.blocking => 0,
+            Err(error) => panic!("no answer within {ANSWER:?}: {error}"),
+        }
+    }
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|header| header.0 == name).map(|header| header.1.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// Checks that this is a problem with this status, and gives its detail.
+    pub fn problem(&self, status: u16) -> String {
+        assert_eq!(self.status, status, "{}", self.text());
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        let problem = self.json();
+        assert_eq!(problem["status"], status);
+        problem["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+fn find(bytes: &[u8], text: &[u8]) -> Option<usize> {
+    bytes.windows(text.len()).position(|window| window == text)
+}
