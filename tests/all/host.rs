@@ -29,7 +29,7 @@ pub struct Setup {
 /// A running host. Dropping it ends it, and prints what it said if the test is failing.
 pub struct Host {
     pub address: SocketAddr,
-    _server: Server,
+    server: Server,
     _folder: Option<Folder>,
 }
 
@@ -79,7 +79,7 @@ impl Setup {
         let line = server.wait_for("Serving HTTP on http://");
         let address = line.rsplit("http://").next().unwrap_or_default().trim_end_matches('/');
         let address = address.parse().unwrap_or_else(|_| panic!("no address in `{line}`"));
-        Host { address, _server: server, _folder: None }
+        Host { address, server, _folder: None }
     }
 
     fn wash(self) -> Host {
@@ -104,7 +104,7 @@ impl Setup {
         command.args(["--non-interactive", "-C"]).arg(&folder.0).arg("dev");
         let server = Server::start(command);
         server.wait_for("listening for HTTP requests");
-        Host { address, _server: server, _folder: Some(folder) }
+        Host { address, server, _folder: Some(folder) }
     }
 
     fn spin(self) -> Host {
@@ -124,7 +124,14 @@ impl Setup {
         command.args(["up", "--listen", &address.to_string(), "--from"]).arg(folder.0.join("spin.toml"));
         let server = Server::start(command);
         server.wait_for("Serving http://");
-        Host { address, _server: server, _folder: Some(folder) }
+        Host { address, server, _folder: Some(folder) }
+    }
+}
+
+impl Host {
+    /// Waits for a line with `text` in what the host says, where the components' output goes, too.
+    pub fn wait_for_output(&self, text: &str) {
+        self.server.wait_for(text);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -30,6 +30,15 @@ impl Connection {
         stream.set_write_timeout(Some(ANSWER)).unwrap();
         stream.set_nodelay(true).unwrap();
         Connection { stream, buffer: Vec::new(), blocking: true }
+    }
+
+    /// Opens a connection to what is just starting.
+    pub fn open_soon(address: SocketAddr) -> Connection {
+        let begun = Instant::now();
+        while TcpStream::connect(address).is_err() && begun.elapsed() < ANSWER {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Connection::open(address)
     }
 
     /// Sends bytes as they are.

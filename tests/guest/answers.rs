@@ -15,6 +15,17 @@ pub async fn text(request: Request<Bytes>, reply: Reply) -> Result {
     finish(&request, reply, Ack::text("We'll email you as soon as this is done.")).await
 }
 
+/// A long text with the status 200, which proxies like to compress; with a `Cache-Control` of its
+/// own if `cache-control` is there.
+pub async fn long_text(request: Request<Bytes>, reply: Reply) -> Result {
+    let mut ack = Ack::text("We'll email you. ".repeat(1000)).status(StatusCode::OK)?;
+    let cache_control = query(&request, "cache-control");
+    if !cache_control.is_empty() {
+        ack = ack.header("cache-control", cache_control)?;
+    }
+    finish(&request, reply, ack).await
+}
+
 /// `n` bytes at once.
 pub async fn bytes(request: Request<Bytes>, reply: Reply) -> Result {
     let body = vec![b'x'; number(&request, "n") as usize];

@@ -26,6 +26,7 @@ async fn handler(request: Request<Bytes>, reply: Reply) -> Result {
     match request.uri().path() {
         "/echo" => answers::echo(request, reply).await,
         "/text" => answers::text(request, reply).await,
+        "/long-text" => answers::long_text(request, reply).await,
         "/bytes" => answers::bytes(request, reply).await,
         "/stream" => answers::stream(request, reply).await,
         "/status" => answers::status(request, reply).await,
