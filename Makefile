@@ -1,0 +1,42 @@
+.DEFAULT_GOAL := help
+.PHONY: help up test build tools test-tools lint hosts bench ci mail clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+
+up: tools build ## set up, build, and serve on http://127.0.0.1:8080, with a mailbox (PORT=… for another port)
+	@.setup/up
+
+test: test-tools build ## set up, build, and run all tests
+	cargo test --quiet --lib --test all
+	cargo test --quiet --doc
+
+build: ## build the component and the examples, in target/wasm32-wasip2/release
+	@.setup/build
+
+tools: ## set up the hosts and wasm-tools in .tools
+	@.setup/tools
+
+test-tools:
+	@.setup/tools test
+
+lint: ## check the formatting, and let clippy look
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --all-targets --no-default-features --features mail -- -D warnings
+	cargo clippy --quiet --lib --no-default-features -- -D warnings
+
+hosts: test ## run the tests and write what each host does into docs/hosts.md
+	python3 .setup/hosts.py | tee docs/hosts.md
+
+bench: tools build ## measure: ratios in one run
+	cargo bench --quiet --bench hosts
+
+ci: lint test ## all that must hold: lint, tests, and the build by both compilers
+	.setup/ways
+
+mail: ## show the mails that have come
+	@find var/mailbox/new -type f -exec cat {} + 2>/dev/null || echo "no mail yet"
+
+clean: ## remove what was built and set up
+	rm -rf target .tools var
