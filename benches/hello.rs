@@ -1,6 +1,8 @@
 //! Hello world by the raw `wasi` bindings: what an ack is measured against. Same status, headers and
 //! body as `examples/minimal.rs`.
 
+#![cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a component is exported"))]
+
 use wasi::exports::http::incoming_handler::Guest;
 use wasi::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
 

@@ -187,7 +187,8 @@ impl Ack {
         match parsed {
             header::CONTENT_LENGTH => {
                 let text = String::from_utf8_lossy(value.as_bytes());
-                let declared = text.parse().map_err(|_| invalid(format!("`{text}` is not a number of bytes")))?;
+                let declared =
+                    text.parse().map_err(|_| invalid(format!("`{text}` is not a number of bytes")))?;
                 let actual = self.length();
                 if declared != actual {
                     return Err(AckError::WrongLength { declared, actual, more: false });
@@ -301,8 +302,16 @@ mod tests {
     #[test]
     fn forbidden_headers_are_named() {
         for name in [
-            "Connection", "Transfer-Encoding", "Keep-Alive", "Upgrade", "Host", "HTTP2-Settings",
-            "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "proxy-anything",
+            "Connection",
+            "Transfer-Encoding",
+            "Keep-Alive",
+            "Upgrade",
+            "Host",
+            "HTTP2-Settings",
+            "Proxy-Connection",
+            "Proxy-Authenticate",
+            "Proxy-Authorization",
+            "proxy-anything",
         ] {
             let error = Ack::text("x").header(name, "1").unwrap_err();
             assert!(matches!(error, AckError::ForbiddenHeader(_)));

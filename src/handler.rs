@@ -51,7 +51,13 @@ macro_rules! export {
             }
 
             #[cfg(target_arch = "wasm32")]
-            $crate::__export::proxy!(Component with_types_in $crate::__export::wasi);
+    $crate::__export::proxy!(Component with_types_in $crate::__export::wasi);
+
+            // No other target has a host to export to; the handler is compiled and linted all the same.
+            #[cfg(not(target_arch = "wasm32"))]
+            #[used]
+            static HANDLE: fn($crate::__export::IncomingRequest, $crate::__export::ResponseOutparam) =
+                <Component as $crate::__export::Guest>::handle;
         };
     };
 }
@@ -88,10 +94,7 @@ where
 }
 
 /// The whole request, or the problem to answer and what of the body is still unread.
-async fn read(
-    request: IncomingRequest,
-    limit: u64,
-) -> Result<Request<Bytes>, (Problem, Option<Incoming>)> {
+async fn read(request: IncomingRequest, limit: u64) -> Result<Request<Bytes>, (Problem, Option<Incoming>)> {
     let head = request::head(&request).map_err(|problem| (problem, None))?;
     let mut incoming = Incoming::new(&request);
     match incoming.read(head.headers(), limit).await {

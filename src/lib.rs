@@ -38,8 +38,8 @@ pub use turn::{SLICE, Slices, turn};
 #[doc(hidden)]
 pub mod __export {
     pub use crate::handler::handle;
+    pub use wasi;
     pub use wasi::exports::http::incoming_handler::Guest;
     pub use wasi::http::proxy::export as proxy;
     pub use wasi::http::types::{IncomingRequest, ResponseOutparam};
-    pub use wasi;
 }

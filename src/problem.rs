@@ -20,7 +20,8 @@ use crate::ack::Body;
 pub struct Problem {
     status: StatusCode,
     detail: String,
-    headers: HeaderMap,
+    // Boxed, so that a `Result` with a problem for its error stays small.
+    headers: Box<HeaderMap>,
 }
 
 impl Problem {
@@ -29,7 +30,7 @@ impl Problem {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
-        Problem { status, detail: detail.into(), headers }
+        Problem { status, detail: detail.into(), headers: Box::new(headers) }
     }
 
     /// Sets a header that the status calls for, such as `Allow` or `Retry-After`.
@@ -55,11 +56,10 @@ impl From<Problem> for Ack {
         // A string always has a JSON form: serde_json fails for maps with odd keys, not for this.
         let detail = serde_json::to_string(&problem.detail).unwrap_or_default();
         let status = problem.status.as_u16();
-        let body = format!(
-            r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":{detail}}}"#
-        );
+        let body =
+            format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":{detail}}}"#);
         let body = Body::Bytes(Bytes::from(body));
-        Ack { status: problem.status, headers: problem.headers, body }
+        Ack { status: problem.status, headers: *problem.headers, body }
     }
 }
 

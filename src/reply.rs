@@ -200,7 +200,11 @@ impl Response {
             match self.stream.check_write() {
                 Ok(0) => {
                     let permit = AsyncPollable::new(self.stream.subscribe());
-                    permit.wait_for().timeout(wstd::time::Duration::from(STALLED)).await.map_err(|_| Broken::ClientGone)?;
+                    permit
+                        .wait_for()
+                        .timeout(wstd::time::Duration::from(STALLED))
+                        .await
+                        .map_err(|_| Broken::ClientGone)?;
                 }
                 Ok(permit) => {
                     let (now, later) = bytes.split_at(bytes.len().min(permit as usize));
@@ -224,7 +228,9 @@ impl Response {
 
 /// The clean-ups of one request, in the order of their registration.
 #[derive(Clone, Default)]
-pub(crate) struct Cleanups(Rc<RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>>>);
+pub(crate) struct Cleanups(Rc<RefCell<Vec<Cleanup>>>);
+
+type Cleanup = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Cleanups {
     pub(crate) async fn run(self) {

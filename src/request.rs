@@ -50,10 +50,11 @@ pub(crate) fn head(request: &IncomingRequest) -> Result<Request<()>, Problem> {
     *head.method_mut() = method(request);
     // The origin form, as servers get it (RFC 9112 §3.2.1); the authority is in the `host` header.
     let path = request.path_with_query().unwrap_or_else(|| "/".into());
-    *head.uri_mut() = Uri::from_maybe_shared(path)
-        .map_err(|error| bad(format!("the request's path: {error}")))?;
-    *head.headers_mut() = headers(&request.headers())
-        .map_err(|name| bad(format!("the request's header `{name}` has a character that no header may have")))?;
+    *head.uri_mut() =
+        Uri::from_maybe_shared(path).map_err(|error| bad(format!("the request's path: {error}")))?;
+    *head.headers_mut() = headers(&request.headers()).map_err(|name| {
+        bad(format!("the request's header `{name}` has a character that no header may have"))
+    })?;
     Ok(head)
 }
 

@@ -24,6 +24,7 @@ pub struct Setup {
     component: PathBuf,
     variables: Vec<(String, String)>,
     process_variables: Vec<(String, String)>,
+    arguments: Vec<String>,
 }
 
 /// A running host. Dropping it ends it, and prints what it said if the test is failing.
@@ -38,7 +39,7 @@ impl Setup {
     pub fn new(kind: Kind, component: &str) -> Setup {
         let component = root().join(format!("target/wasm32-wasip2/release/{component}.wasm"));
         assert!(component.exists(), "{} is missing: run `make build`", component.display());
-        Setup { kind, component, variables: Vec::new(), process_variables: Vec::new() }
+        Setup { kind, component, variables: Vec::new(), process_variables: Vec::new(), arguments: Vec::new() }
     }
 
     /// A variable of the component's.
@@ -50,6 +51,12 @@ impl Setup {
     /// A variable of the host's own process.
     pub fn process_variable(mut self, name: &str, value: &str) -> Setup {
         self.process_variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// An argument of `wasmtime serve`.
+    pub fn argument(mut self, argument: &str) -> Setup {
+        self.arguments.push(argument.into());
         self
     }
 
@@ -74,7 +81,7 @@ impl Setup {
         for (name, value) in &self.variables {
             command.args(["--env", &format!("{name}={value}")]);
         }
-        command.arg(&self.component);
+        command.args(&self.arguments).arg(&self.component);
         let server = Server::start(command);
         let line = server.wait_for("Serving HTTP on http://");
         let address = line.rsplit("http://").next().unwrap_or_default().trim_end_matches('/');
@@ -132,6 +139,13 @@ impl Host {
     /// Waits for a line with `text` in what the host says, where the components' output goes, too.
     pub fn wait_for_output(&self, text: &str) {
         self.server.wait_for(text);
+    }
+
+    /// The resident memory of the host's process, in KiB.
+    pub fn resident_kib(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }
 

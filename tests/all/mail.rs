@@ -51,7 +51,6 @@ impl Mailbox {
     }
 }
 
-
 on_every_host! {
     /// examples/email.rs, the story of the project: the answer at once, the mail when it is done.
     fn the_mail_comes_after_the_answer(kind: Kind) -> String {

@@ -40,7 +40,9 @@ impl Nginx {
 
     fn get(&self, path: &str) -> Response {
         let mut client = Connection::open_soon(self.address);
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"));
+        client.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+        ));
         client.response("GET")
     }
 }

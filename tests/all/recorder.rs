@@ -68,10 +68,7 @@ fn record(connection: TcpStream, effects: &Effects) -> Option<()> {
     }
     effects.0.lock().unwrap().entry(key).or_default().push(effect);
     effects.1.notify_all();
-    reader
-        .into_inner()
-        .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-        .ok()
+    reader.into_inner().write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").ok()
 }
 
 /// A body in chunks (RFC 9112 §7.1).

@@ -28,9 +28,8 @@ impl Server {
     pub fn wait_for(&self, text: &str) -> String {
         let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
         let (lines, more) = &*self.output;
-        let (lines, _) = more
-            .wait_timeout_while(lines.lock().unwrap(), START, |lines| found(lines).is_none())
-            .unwrap();
+        let (lines, _) =
+            more.wait_timeout_while(lines.lock().unwrap(), START, |lines| found(lines).is_none()).unwrap();
         found(&lines).unwrap_or_else(|| panic!("no `{text}` in {lines:#?}"))
     }
 

@@ -64,7 +64,9 @@ impl Connection {
     /// A POST with headers, each ended by CRLF, and a body.
     pub fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> Response {
         let length = body.len();
-        self.send(format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n"));
+        self.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n"
+        ));
         self.send_if_taken(body);
         self.response("POST")
     }
@@ -75,7 +77,11 @@ impl Connection {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
                 break self.buffer.drain(..end + 4).collect::<Vec<_>>();
             }
-            assert!(self.read() > 0, "the connection ended after {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(
+                self.read() > 0,
+                "the connection ended after {:?}",
+                String::from_utf8_lossy(&self.buffer)
+            );
         };
         let head = String::from_utf8(head).unwrap();
         let mut lines = head.trim_end().split("\r\n");
@@ -123,7 +129,8 @@ impl Connection {
         self.set_blocking(true);
         let Some(head) = find(&self.buffer, b"\r\n\r\n") else { return false };
         let text = String::from_utf8_lossy(&self.buffer[..head]).to_lowercase();
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+        let length =
+            text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
         self.buffer.len() >= head + 4 + length.unwrap_or(0)
     }
 

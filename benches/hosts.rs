@@ -1,0 +1,163 @@
+//! What the mechanism costs, on `wasmtime serve`. These machines are noisy: what counts are ratios of
+//! figures taken in turns within one run.
+
+#[expect(dead_code, unused_macros, unused_imports, reason = "the tests use more of it")]
+#[path = "../tests/all/host.rs"]
+mod host;
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/all/recorder.rs"]
+mod recorder;
+#[path = "../tests/all/server.rs"]
+mod server;
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/all/wire.rs"]
+mod wire;
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use host::{Host, Kind, Setup, guest, root};
+use wire::Connection;
+
+fn main() {
+    // `cargo test --benches` asks whether this runs at all; that is `make bench`'s question.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    sizes();
+    time_to_ack(1, 3000);
+    time_to_ack(50, 60);
+    acks_beside_computing();
+    sleepers();
+}
+
+fn sizes() {
+    for (component, limit) in [("examples/minimal", 160), ("examples/email", 400), ("afterack", 600)] {
+        let file = root().join(format!("target/wasm32-wasip2/release/{component}.wasm"));
+        let bytes = fs::metadata(file).expect("`make build` made it").len();
+        println!("{component}.wasm: {:.1} KiB (at most {limit})", bytes as f64 / 1024.0);
+    }
+}
+
+/// Time-to-ack against hello world by the raw bindings: same host, same body, in turns.
+fn time_to_ack(clients: usize, requests: usize) {
+    let hosts = ["examples/hello", "examples/minimal"].map(|name| Setup::new(Kind::Wasmtime, name).start());
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..10 {
+        for (host, times) in hosts.iter().zip(&mut times) {
+            times.extend(acks(host, clients, requests / 10));
+        }
+    }
+    let [hello, ack] = times.map(Times::new);
+    println!(
+        "time-to-ack, {clients} client(s): {ack}; hello world: {hello}; ratio of medians {:.2} (at most {})",
+        ack.at(0.5) / hello.at(0.5),
+        if clients == 1 { 1.10 } else { 1.5 }
+    );
+}
+
+/// The times of `requests` acks for each of `clients` connections.
+fn acks(host: &Host, clients: usize, requests: usize) -> Vec<Duration> {
+    let address = host.address;
+    let client = move || {
+        let mut connection = Connection::open(address);
+        let ack = |_| {
+            let begun = Instant::now();
+            assert_eq!(connection.get("/bytes?n=14&key=bench").status, 202);
+            begun.elapsed()
+        };
+        (0..requests).map(ack).collect::<Vec<_>>()
+    };
+    let clients: Vec<_> = (0..clients).map(|_| thread::spawn(client)).collect();
+    clients.into_iter().flat_map(|client| client.join().expect("a client that gets its acks")).collect()
+}
+
+/// Other clients' acks while four continuations compute in slices, and what the slices cost them.
+fn acks_beside_computing() {
+    const MS: u64 = 5000;
+    let (host, recorder) = guest(Kind::Wasmtime);
+    let start = |path: &str, key: &str| {
+        for _ in 0..4 {
+            assert_eq!(Connection::open(host.address).get(&format!("/{path}?ms={MS}&key={key}")).status, 202);
+        }
+    };
+    let pieces =
+        |key: &str| -> u64 { recorder.wait(key, 4).iter().filter_map(|n| n.parse::<u64>().ok()).sum() };
+    start("computes", "without");
+    let without = pieces("without");
+    start("slices", "slices");
+    let with = pieces("slices");
+
+    start("slices", "beside");
+    let done = AtomicBool::new(false);
+    let times = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut times = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                times.extend(acks(&host, 1, 1));
+            }
+            times
+        });
+        thread::sleep(Duration::from_millis(MS - 500));
+        done.store(true, Ordering::Relaxed);
+        client.join().expect("a client that gets its acks")
+    });
+    recorder.wait("beside", 4);
+    println!(
+        "acks beside 4 computing continuations: {} (p50 at most 15 ms, p99 at most 40 ms)",
+        Times::new(times)
+    );
+    let lost = 100.0 * (1.0 - with as f64 / without as f64);
+    println!("computing speed lost to turns: {lost:.1} % (at most 15)");
+}
+
+/// Resident memory of continuations that sleep, in a host whose pool is large enough for them.
+fn sleepers() {
+    const SLEEPERS: usize = 1000;
+    let recorder = recorder::Recorder::start();
+    let pool = [
+        "total-core-instances",
+        "total-component-instances",
+        "total-memories",
+        "total-tables",
+        "total-stacks",
+    ];
+    let options = pool.map(|limit| format!("pooling-{limit}=10000")).join(",");
+    let host = Setup::new(Kind::Wasmtime, "examples/guest")
+        .variable("EFFECTS", recorder.url())
+        .argument("-O")
+        .argument(&options)
+        .start();
+    acks(&host, 8, 50);
+    thread::sleep(Duration::from_secs(1));
+    let before = host.resident_kib();
+    for sleeper in 0..SLEEPERS {
+        let path = format!("/sleeps?ms=20000&key={sleeper}");
+        assert_eq!(Connection::open(host.address).get(&path).status, 202);
+    }
+    let each = (host.resident_kib() - before) / SLEEPERS as f64;
+    println!("a sleeping continuation: {each:.1} KiB resident, of {SLEEPERS} (at most 100)");
+}
+
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn new(mut times: Vec<Duration>) -> Times {
+        times.sort();
+        Times(times)
+    }
+
+    /// The time that this part of them does not exceed, in milliseconds.
+    fn at(&self, part: f64) -> f64 {
+        let index = ((self.0.len() as f64 * part) as usize).min(self.0.len() - 1);
+        self.0[index].as_secs_f64() * 1000.0
+    }
+}
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "p50 {:.3} ms, p99 {:.3} ms", self.at(0.5), self.at(0.99))
+    }
+}

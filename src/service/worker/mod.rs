@@ -1,0 +1,63 @@
+//! Workers: the code that does a kind of job, step by step.
+//!
+//! A worker is a pure step function. What it knows of the steps before is in the checkpoint, never in
+//! the instance, so that any invocation can run the next step.
+
+mod demo;
+
+use std::time::Duration;
+
+use super::job::Job;
+use crate::{Problem, StatusCode};
+
+/// A kind of job.
+#[derive(Debug)]
+pub enum Worker {
+    /// Sleeps or computes for as long as its input says.
+    Demo,
+}
+
+/// What comes after a step.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another step, at once, with this checkpoint.
+    Again(Vec<u8>),
+    /// Another step, after this time, with this checkpoint.
+    Wait(Duration, Vec<u8>),
+    /// Nothing: this is the output.
+    Done(String),
+}
+
+/// Why a step did not end well, for good: trying it again would not help.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fatal(pub String);
+
+impl Worker {
+    /// The worker of this name.
+    ///
+    /// # Errors
+    /// A 404 problem that names it and the ones there are.
+    pub fn find(name: &str) -> Result<Worker, Problem> {
+        match name {
+            "demo" => Ok(Worker::Demo),
+            _ => {
+                let detail = format!("there is no worker `{name}`; there is: demo");
+                Err(Problem::new(StatusCode::NOT_FOUND, detail))
+            }
+        }
+    }
+
+    /// Whether it can work on this input, and if not, why.
+    pub fn check(&self, input: &[u8]) -> Result<(), String> {
+        match self {
+            Worker::Demo => demo::Input::parse(input).map(drop),
+        }
+    }
+
+    /// Does one step.
+    pub async fn step(&self, job: &Job) -> Result<Next, Fatal> {
+        match self {
+            Worker::Demo => demo::step(job).await.map_err(Fatal),
+        }
+    }
+}
