@@ -23,7 +23,7 @@ impl Mailbox {
     pub fn start() -> Mailbox {
         let folder = Folder::new();
         let mut command = Command::new("python3");
-        command.env("PYTHONPATH", root().join(".tools/py")).arg(root().join(".setup/mailbox.py"));
+        command.env("PYTHONPATH", root().join(".tools/py")).arg(root().join(".setup/mail_server.py"));
         command.arg("127.0.0.1:0").arg(folder.0.join("mail"));
         let server = Server::start(command);
         let line = server.wait_for("listening on ");

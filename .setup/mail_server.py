@@ -1,6 +1,6 @@
 """A real SMTP server on a loopback address that puts every mail into a maildir.
 
-Usage: mailbox.py ADDRESS:PORT MAILDIR. Port 0 takes a free one; the first line of output names it.
+Usage: mail_server.py ADDRESS:PORT MAILDIR. Port 0 takes a free one; the first line of output names it.
 A recipient whose name begins with `reject-` or `busy-` is refused for good or for now.
 """
 
