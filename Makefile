@@ -8,8 +8,9 @@ up: tools build ## set up, build, and serve on http://127.0.0.1:8080, with a mai
 	@.setup/up
 
 test: test-tools build ## set up, build, and run all tests
-	cargo test --quiet --lib --test all
-	cargo test --quiet --doc
+	@rm -rf target/hosts
+	cargo test --locked --quiet --lib --test all
+	cargo test --locked --quiet --doc
 
 build: ## build the component and the examples, in target/wasm32-wasip2/release
 	@.setup/build
@@ -22,7 +23,7 @@ test-tools:
 
 lint: ## check the formatting, and let clippy look
 	cargo fmt --check
-	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --locked --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --all-targets --no-default-features --features mail -- -D warnings
 	cargo clippy --quiet --lib --no-default-features -- -D warnings
 
@@ -36,7 +37,7 @@ ci: lint test ## all that must hold: lint, tests, and the build by both compiler
 	.setup/ways
 
 mail: ## show the mails that have come
-	@find var/mailbox/new -type f -exec cat {} + 2>/dev/null || echo "no mail yet"
+	@python3 .setup/mail.py var/mailbox
 
 clean: ## remove what was built and set up
 	rm -rf target .tools var

@@ -38,4 +38,9 @@ async def serve(address, folder):
     await server.serve_forever()
 
 
-asyncio.run(serve(*sys.argv[1:3]))
+try:
+    asyncio.run(serve(*sys.argv[1:3]))
+except OSError as error:
+    sys.exit(f"the mailbox cannot listen on {sys.argv[1]}: {error.strerror} (MAIL_PORT=... takes another)")
+except KeyboardInterrupt:
+    pass

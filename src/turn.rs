@@ -12,7 +12,7 @@ use wstd::time::{Instant, Timer};
 /// How long [`Slices`] lets a continuation compute between two turns.
 ///
 /// Shorter slices answer other clients sooner and compute less; README has the measurements.
-pub const SLICE: Duration = Duration::from_millis(10);
+pub const SLICE: Duration = Duration::from_millis(7);
 
 /// The shortest time that every host's timer really waits; tokio's timers count in milliseconds.
 const TURN: Duration = Duration::from_millis(1);
@@ -32,7 +32,7 @@ pub async fn turn() {
 /// let mut slices = afterack::Slices::new();
 /// for page in pages {
 ///     render(&page);
-///     slices.turn().await; // costs a clock reading, and a turn every 10 ms
+///     slices.turn().await; // costs a clock reading, and a turn every 7 ms
 /// }
 /// # }
 /// # fn render(_: &str) {}

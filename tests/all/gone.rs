@@ -42,7 +42,7 @@ on_every_host! {
 
     /// A reset within the first milliseconds: the request may never reach the guest, and then it was
     /// never acknowledged. How often it does is the host's row.
-    fn a_request_reset_at_once_still_runs(kind: Kind) -> String {
+    fn of_requests_reset_at_once_these_ran(kind: Kind) -> String {
         let (host, recorder) = guest(kind);
         const ROUNDS: usize = 50;
         for _ in 0..ROUNDS {

@@ -16,5 +16,7 @@ mod failures;
 mod gone;
 mod mail;
 mod proxy;
+mod readme;
 mod requests;
 mod service;
+mod world;
