@@ -116,32 +116,26 @@ fn acks_beside_computing() {
     println!("computing speed lost to turns: {lost:.1} % (at most 15)");
 }
 
-/// Resident memory of continuations that sleep, in a host whose pool is large enough for them.
+/// Memory of continuations that sleep, in a host whose pool is large enough for them. Resident memory
+/// counts pages of the component's image that all instances share once for each.
 fn sleepers() {
     const SLEEPERS: usize = 1000;
-    let recorder = recorder::Recorder::start();
-    let pool = [
-        "total-core-instances",
-        "total-component-instances",
-        "total-memories",
-        "total-tables",
-        "total-stacks",
-    ];
-    let options = pool.map(|limit| format!("pooling-{limit}=10000")).join(",");
-    let host = Setup::new(Kind::Wasmtime, "examples/guest")
-        .variable("EFFECTS", recorder.url())
-        .argument("-O")
-        .argument(&options)
-        .start();
-    acks(&host, 8, 50);
-    thread::sleep(Duration::from_secs(1));
-    let before = host.resident_kib();
-    for sleeper in 0..SLEEPERS {
-        let path = format!("/sleeps?ms=20000&key={sleeper}");
-        assert_eq!(Connection::open(host.address).get(&path).status, 202);
-    }
-    let each = (host.resident_kib() - before) / SLEEPERS as f64;
-    println!("a sleeping continuation: {each:.1} KiB resident, of {SLEEPERS} (at most 100)");
+    let pool = ["core-instances", "component-instances", "memories", "tables", "stacks"];
+    let options = pool.map(|limit| format!("pooling-total-{limit}=10000")).join(",");
+    let host = Setup::new(Kind::Wasmtime, "examples/sleeper").argument("-O").argument(&options).start();
+    let sleep = |sleepers| {
+        for _ in 0..sleepers {
+            assert_eq!(Connection::open(host.address).get("/").status, 202);
+        }
+        thread::sleep(Duration::from_millis(500));
+        ["VmRSS:", "RssAnon:"].map(|kind| host.memory_kib(kind))
+    };
+    let before = sleep(10);
+    let after = sleep(SLEEPERS);
+    let [resident, unshared] = [0, 1].map(|kind| (after[kind] - before[kind]) / SLEEPERS as f64);
+    println!(
+        "a sleeping continuation, of {SLEEPERS}: {resident:.1} KiB resident (at most 100), {unshared:.1} unshared"
+    );
 }
 
 struct Times(Vec<Duration>);

@@ -141,10 +141,10 @@ impl Host {
         self.server.wait_for(text);
     }
 
-    /// The resident memory of the host's process, in KiB.
-    pub fn resident_kib(&self) -> f64 {
+    /// The memory of this kind (`VmRSS:`, `RssAnon:`) that the host's process has, in KiB.
+    pub fn memory_kib(&self, kind: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.server.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(kind)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }
