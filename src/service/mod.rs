@@ -67,18 +67,20 @@ fn accept(request: &Request<Bytes>, worker: &str, config: &Config) -> Answer {
     let job = Job::new(request.body().clone());
     worker.check(&job.input).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error))?;
     let body = serde_json::json!({ "id": job.id, "state": job.state });
-    let ack = Ack::json(body.to_string()).header("cache-control", "no-store, no-transform");
-    let ack = ack.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok((ack, Some(Work { job, worker, targets })))
+    Ok((json(StatusCode::ACCEPTED, body.to_string())?, Some(Work { job, worker, targets })))
 }
 
 /// `GET /healthz`: 200 as long as requests are answered and the settings are right.
 fn health() -> Answer {
-    let ack = Ack::json(r#"{"status":"ok"}"#)
-        .status(StatusCode::OK)
+    Ok((json(StatusCode::OK, r#"{"status":"ok"}"#.into())?, None))
+}
+
+/// JSON that no cache keeps and no proxy changes.
+fn json(status: StatusCode, body: String) -> Result<Ack, Problem> {
+    Ack::json(body)
+        .status(status)
         .and_then(|ack| ack.header("cache-control", "no-store, no-transform"))
-        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok((ack, None))
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 fn not_allowed(request: &Request<Bytes>, methods: &'static str) -> Problem {
