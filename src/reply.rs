@@ -89,6 +89,14 @@ impl Reply {
         self.cleanups.0.borrow_mut().push(Box::pin(cleanup));
     }
 
+    /// Answers with a body whose size nobody knows yet: each piece goes out as it is written.
+    #[cfg(feature = "component")]
+    pub(crate) fn open(self, head: Ack) -> Result<Open, AckError> {
+        let (status, mut fields, _) = head.into_parts(&self.method);
+        fields.retain(|(name, _)| name != "content-length");
+        Response::start(status, &fields).map(Open)
+    }
+
     pub(crate) fn cleanups(&self) -> Cleanups {
         self.cleanups.clone()
     }
@@ -117,6 +125,22 @@ impl Reply {
         }
         response.finish();
         Ok(())
+    }
+}
+
+/// A response that is written piece by piece. Dropped unfinished, it is broken off.
+#[cfg(feature = "component")]
+pub(crate) struct Open(Response);
+
+#[cfg(feature = "component")]
+impl Open {
+    /// Whether the client takes it.
+    pub(crate) async fn write(&self, piece: &[u8]) -> bool {
+        self.0.write(piece).await.is_ok()
+    }
+
+    pub(crate) fn finish(self) {
+        self.0.finish();
     }
 }
 

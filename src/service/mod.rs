@@ -1,86 +1,312 @@
 //! The job service: the component that this package builds.
 //!
-//! A request's way: read whole → routed → checked → answered → worked on. Everything that can be wrong
-//! with it is found out before the answer, because nothing after it changes what the client saw.
+//! A request's way: read whole → routed → checked → recorded → answered → worked on. Everything that can
+//! be wrong with it is found out before the answer, because nothing after it changes what the client saw.
 
+mod accept;
 mod config;
+mod cors;
 mod engine;
+mod events;
+mod fault;
 mod job;
+mod metrics;
 mod notify;
+mod prefer;
+mod status;
+mod store;
+mod time;
 mod worker;
 
-use http::header::{ALLOW, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
 
-use crate::{Ack, BODY_LIMIT, Bytes, Method, Problem, Reply, Request, StatusCode};
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use wstd::runtime::{Task, spawn};
+use wstd::task::sleep;
+use wstd::time::Instant;
+
+use crate::{Ack, AckError, BODY_LIMIT, Bytes, Method, Problem, Reply, Request, StatusCode};
 use config::Config;
-use job::Job;
-use notify::Target;
-use worker::Worker;
+use engine::{Cancelled, Engine, Retried};
+use job::{Id, Job, State};
+use prefer::Prefer;
+use store::{Dir, Place, Store};
 
 crate::export!(handle, limit = Config::read().map_or(BODY_LIMIT, |config| config.body));
 
-/// What the client hears now, and the work that comes after it.
-type Answer = Result<(Ack, Option<Work>), Problem>;
+/// How often a request that waits for the end of a job looks for it.
+const LOOK: Duration = Duration::from_millis(50);
 
-/// A job that was accepted, and whom to tell of its end.
-struct Work {
-    job: Job,
-    worker: Worker,
-    targets: Vec<Target>,
+/// How soon a client may look for news of the job it has posted, in seconds.
+const NEWS: &str = "1";
+
+/// What the client hears.
+enum Answer {
+    Ack(Ack),
+    /// The events of this job after the one with this number.
+    Events(Id, Option<u64>),
 }
 
 async fn handle(request: Request<Bytes>, reply: Reply) -> anyhow::Result<()> {
-    let answer = Config::read()
-        .inspect_err(|problem| eprintln!("afterack: {}", problem.detail()))
-        .and_then(|config| Ok((route(&request, &config)?, config)));
-    match answer {
-        Ok(((ack, work), config)) => {
-            reply.finish(ack).await;
-            if let Some(work) = work {
-                engine::run(work.job, &work.worker, &work.targets, &config).await;
-            }
+    let config = match Config::read() {
+        Ok(config) => Rc::new(config),
+        Err(problem) => {
+            eprintln!("afterack: {}", problem.detail());
+            reply.finish(problem.into()).await;
+            return Ok(());
         }
-        Err(problem) => drop(reply.finish(problem.into()).await),
+    };
+    let service = Service::new(config.clone());
+    let answer = match cors::preflight(&request, &config) {
+        Some(ack) => Ok(Answer::Ack(ack)),
+        None => service.answer(&request).await,
+    };
+    let mark = |ack| cors::mark(ack, request.headers(), &config);
+    match answer {
+        Ok(Answer::Ack(ack)) => drop(reply.finish(mark(ack)).await),
+        Ok(Answer::Events(id, heard)) => {
+            service.begin();
+            events::send(reply.open(mark(event_stream()?))?, &*service.store, id, heard).await;
+        }
+        Err(problem) => drop(reply.finish(mark(problem.into())).await),
     }
+    service.carry_on().await;
     Ok(())
 }
 
-fn route(request: &Request<Bytes>, config: &Config) -> Answer {
-    let path: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-    match (request.method(), path.as_slice()) {
-        (&Method::POST, ["jobs", worker]) => accept(request, worker, config),
-        (_, ["jobs", _]) => Err(not_allowed(request, "POST")),
-        (&Method::GET | &Method::HEAD, ["healthz"]) => health(),
-        (_, ["healthz"]) => Err(not_allowed(request, "GET, HEAD")),
-        _ => {
-            let detail = format!("there is nothing at `{}`", request.uri().path());
-            Err(Problem::new(StatusCode::NOT_FOUND, detail))
+/// One request's view of the service.
+struct Service {
+    config: Rc<Config>,
+    store: Rc<dyn Store>,
+    /// The job that this request has brought.
+    own: Cell<Option<Id>>,
+    /// What comes after the answer, if it had to begin before.
+    work: Cell<Option<Task<()>>>,
+}
+
+impl Service {
+    fn new(config: Rc<Config>) -> Service {
+        let store = Rc::new(Dir::new(&config.store));
+        Service { config, store, own: Cell::default(), work: Cell::default() }
+    }
+
+    /// Begins what else comes after the answer: an answer that waits for a job's end must not wait for
+    /// somebody else to run it.
+    fn begin(&self) {
+        let engine = Rc::new(Engine::new(self.store.clone(), self.config.clone()));
+        self.work.set(Some(spawn(engine.carry_on(self.own.take()))));
+    }
+
+    /// What comes after the answer, whatever that was.
+    async fn carry_on(&self) {
+        match self.work.take() {
+            Some(work) => work.await,
+            None => Rc::new(self.engine()).carry_on(self.own.take()).await,
         }
+    }
+
+    fn engine(&self) -> Engine {
+        Engine::new(self.store.clone(), self.config.clone())
+    }
+
+    async fn answer(&self, request: &Request<Bytes>) -> Result<Answer, Problem> {
+        let path: Vec<&str> = request.uri().path().split('/').skip(1).collect();
+        if !matches!(path.as_slice(), ["healthz"]) {
+            authorize(request, &self.config)?;
+        }
+        let get = [Method::GET, Method::HEAD].contains(request.method());
+        let answer = match (request.method(), path.as_slice()) {
+            (_, ["healthz"]) if get => self.health(),
+            (_, ["healthz"]) => Err(not_allowed(request, "GET, HEAD")),
+            (_, ["metrics"]) if get => self.metrics(),
+            (_, ["metrics"]) => Err(not_allowed(request, "GET, HEAD")),
+            (&Method::POST, ["drain"]) => self.drain(),
+            (_, ["drain"]) => Err(not_allowed(request, "POST")),
+            (&Method::POST, ["jobs", worker]) => self.accept(request, worker).await,
+            (&Method::DELETE, ["jobs", id]) => self.cancel(id),
+            (_, ["jobs", id]) if get => self.status(request, id).await,
+            (_, ["jobs", _]) => Err(not_allowed(request, "GET, HEAD, POST, DELETE")),
+            (_, ["jobs", id, "output"]) if get => self.output(id),
+            (_, ["jobs", _, "output"]) => Err(not_allowed(request, "GET, HEAD")),
+            (&Method::GET, ["jobs", id, "events"]) => return self.events(request, id),
+            (_, ["jobs", _, "events"]) => Err(not_allowed(request, "GET")),
+            (&Method::POST, ["jobs", id, "retry"]) => self.retry(id),
+            (_, ["jobs", _, "retry"]) => Err(not_allowed(request, "POST")),
+            _ => {
+                let detail = format!("there is nothing at `{}`", request.uri().path());
+                Err(Problem::new(StatusCode::NOT_FOUND, detail))
+            }
+        };
+        answer.map(Answer::Ack)
+    }
+
+    /// `GET /healthz`: 200 as long as requests are answered, the settings are right and the store is
+    /// there.
+    fn health(&self) -> Result<Ack, Problem> {
+        self.store.open()?;
+        json(StatusCode::OK, serde_json::json!({ "status": "ok" }))
+    }
+
+    /// `GET /metrics`.
+    fn metrics(&self) -> Result<Ack, Problem> {
+        self.store.open()?;
+        let counts = self.store.counts(time::Time::now())?;
+        Ok(Ack::text(metrics::text(&counts))
+            .status(StatusCode::OK)?
+            .header(CONTENT_TYPE, metrics::CONTENT_TYPE)?)
+    }
+
+    /// `POST /drain`: what every request does after its answer is all that this one does.
+    fn drain(&self) -> Result<Ack, Problem> {
+        json(StatusCode::ACCEPTED, serde_json::json!({ "status": "draining" }))
+    }
+
+    /// `POST /jobs/{worker}`: 202 for a job that is recorded.
+    async fn accept(&self, request: &Request<Bytes>, worker: &str) -> Result<Ack, Problem> {
+        self.store.open()?;
+        let prefer = Prefer::read(request.headers());
+        let (id, is_new) = accept::accept(request, worker, &*self.store, &self.config)?;
+        if is_new {
+            self.own.set(Some(id));
+        }
+        let mut state = State::Queued;
+        if prefer.wait.is_some() {
+            self.begin();
+            if let Some((job, place)) = self.wait(id, &prefer).await? {
+                state = engine::state_of(&job, place);
+            }
+        }
+        let ack = json(StatusCode::ACCEPTED, status::brief(id, state))?
+            .header(LOCATION, status::url(id))?
+            .header(RETRY_AFTER, NEWS)?;
+        applied(ack, &prefer)
+    }
+
+    /// `GET /jobs/{id}`: how the job stands, now or when it has ended.
+    async fn status(&self, request: &Request<Bytes>, id: &str) -> Result<Ack, Problem> {
+        let prefer = Prefer::read(request.headers());
+        let (mut job, mut place) = self.find(id)?;
+        if prefer.wait.is_some() && job.run.end.is_none() {
+            self.begin();
+            (job, place) = self.wait(job.id, &prefer).await?.ok_or_else(|| unknown(id))?;
+        }
+        applied(json(StatusCode::OK, status::full(&job, place))?, &prefer)
+    }
+
+    /// The job as soon as it has ended, or as it is when the client will not wait any longer.
+    async fn wait(&self, id: Id, prefer: &Prefer) -> Result<Option<(Job, Place)>, Problem> {
+        let begun = Instant::now();
+        let wait = prefer.wait().unwrap_or_default();
+        loop {
+            let found = self.store.find(id)?;
+            let is_over = found.as_ref().is_none_or(|(job, _)| job.run.end.is_some());
+            if is_over || Duration::from(begun.elapsed()) >= wait {
+                return Ok(found);
+            }
+            sleep(LOOK.into()).await;
+        }
+    }
+
+    /// `GET /jobs/{id}/output`: what the job has made, as it is.
+    fn output(&self, id: &str) -> Result<Ack, Problem> {
+        let (job, place) = self.find(id)?;
+        match job.run.end {
+            Some(job::End { state: State::Succeeded, content_type, .. }) => {
+                Ok(Ack::binary(job.run.bytes)
+                    .status(StatusCode::OK)?
+                    .header(CONTENT_TYPE, content_type.unwrap_or_default())?
+                    .header(CACHE_CONTROL, "no-store, no-transform")?
+                    // It may come from anywhere: no browser should guess what it is.
+                    .header("x-content-type-options", "nosniff")?)
+            }
+            _ => {
+                let state = engine::state_of(&job, place).name();
+                let detail = format!("job {id} has no output: it is {state}");
+                Err(Problem::new(StatusCode::NOT_FOUND, detail))
+            }
+        }
+    }
+
+    /// `GET /jobs/{id}/events`; 204 for a client that has heard the last one, so that it stays away.
+    fn events(&self, request: &Request<Bytes>, id: &str) -> Result<Answer, Problem> {
+        let (job, _) = self.find(id)?;
+        let heard = request.headers().get("last-event-id");
+        let heard = heard.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        if events::is_heard(&job, heard) {
+            return Ok(Answer::Ack(Ack::empty().status(StatusCode::NO_CONTENT)?));
+        }
+        Ok(Answer::Events(job.id, heard))
+    }
+
+    /// `DELETE /jobs/{id}`: cancels a job that has not ended.
+    fn cancel(&self, id: &str) -> Result<Ack, Problem> {
+        let parsed = Id::parse(id).ok_or_else(|| unknown(id))?;
+        match self.engine().cancel(parsed)? {
+            Cancelled::Yes => {
+                let (job, place) = self.find(id)?;
+                json(StatusCode::ACCEPTED, status::brief(id, engine::state_of(&job, place)))
+            }
+            Cancelled::TooLate(state) => {
+                Err(conflict(id, state, "only a job that has not ended is cancelled"))
+            }
+            Cancelled::Unknown => Err(unknown(id)),
+        }
+    }
+
+    /// `POST /jobs/{id}/retry`: queues a job again that has failed or was cancelled.
+    fn retry(&self, id: &str) -> Result<Ack, Problem> {
+        let parsed = Id::parse(id).ok_or_else(|| unknown(id))?;
+        match self.engine().retry(parsed)? {
+            Retried::Yes => json(StatusCode::ACCEPTED, status::brief(id, State::Queued)),
+            Retried::No(state) => Err(conflict(id, state, "only a failed or cancelled job is tried again")),
+            Retried::Unknown => Err(unknown(id)),
+        }
+    }
+
+    fn find(&self, id: &str) -> Result<(Job, Place), Problem> {
+        let parsed = Id::parse(id).ok_or_else(|| unknown(id))?;
+        self.store.find(parsed)?.ok_or_else(|| unknown(id))
     }
 }
 
-/// `POST /jobs/{worker}`: 202 for a job that this invocation goes on to run.
-fn accept(request: &Request<Bytes>, worker: &str, config: &Config) -> Answer {
-    authorize(request, config)?;
-    let worker = Worker::find(worker)?;
-    let targets = notify::targets(request.headers(), config)?;
-    let job = Job::new(request.body().clone());
-    worker.check(&job.input).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error))?;
-    let body = serde_json::json!({ "id": job.id, "state": job.state });
-    Ok((json(StatusCode::ACCEPTED, body.to_string())?, Some(Work { job, worker, targets })))
+fn unknown(id: &str) -> Problem {
+    let id: String = id.chars().take(100).collect();
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no job `{id}`"))
 }
 
-/// `GET /healthz`: 200 as long as requests are answered and the settings are right.
-fn health() -> Answer {
-    Ok((json(StatusCode::OK, r#"{"status":"ok"}"#.into())?, None))
+fn conflict(id: &str, state: State, rule: &str) -> Problem {
+    Problem::new(StatusCode::CONFLICT, format!("job {id} is {}; {rule}", state.name()))
 }
 
 /// JSON that no cache keeps and no proxy changes.
-fn json(status: StatusCode, body: String) -> Result<Ack, Problem> {
-    Ack::json(body)
-        .status(status)
-        .and_then(|ack| ack.header("cache-control", "no-store, no-transform"))
-        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+fn json(status: StatusCode, body: serde_json::Value) -> Result<Ack, Problem> {
+    Ok(Ack::json(body.to_string()).status(status)?.header(CACHE_CONTROL, "no-store, no-transform")?)
+}
+
+/// The head of a stream of events.
+fn event_stream() -> Result<Ack, AckError> {
+    Ack::empty()
+        .status(StatusCode::OK)?
+        .header(CONTENT_TYPE, "text/event-stream")?
+        .header(CACHE_CONTROL, "no-store, no-transform")
+}
+
+fn applied(ack: Ack, prefer: &Prefer) -> Result<Ack, Problem> {
+    match prefer.applied() {
+        Some(applied) => Ok(ack.header("preference-applied", applied)?),
+        None => Ok(ack),
+    }
+}
+
+/// An ack of our own that cannot be built is a mistake of ours.
+impl From<AckError> for Problem {
+    fn from(error: AckError) -> Problem {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
 }
 
 fn not_allowed(request: &Request<Bytes>, methods: &'static str) -> Problem {

@@ -8,26 +8,25 @@ use crate::service::job::Job;
 use crate::{HeaderMap, Problem, StatusCode};
 
 /// Whom a job's end is told to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Target {
     /// `mailto:` ([RFC 6068](https://www.rfc-editor.org/rfc/rfc6068)), without header fields.
     Mail(Address),
 }
 
-/// How a job ended.
+/// Why a target was not told.
 #[derive(Debug)]
-pub enum Outcome {
-    /// With this output.
-    Succeeded(String),
-    /// With this error.
-    Failed(String),
+pub struct Untold {
+    pub error: String,
+    /// Whether it may work another time.
+    pub is_temporary: bool,
 }
 
-/// The targets that a request names, all of them allowed and possible.
+/// The targets that a request names, as URIs, all of them allowed and possible.
 ///
 /// # Errors
 /// A 400 problem for what is no target, and a 403 problem for one that the settings do not allow.
-pub fn targets(headers: &HeaderMap, config: &Config) -> Result<Vec<Target>, Problem> {
+pub fn targets(headers: &HeaderMap, config: &Config) -> Result<Vec<String>, Problem> {
     let mut targets = Vec::new();
     for value in headers.get_all("notify") {
         let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
@@ -35,7 +34,7 @@ pub fn targets(headers: &HeaderMap, config: &Config) -> Result<Vec<Target>, Prob
         for uri in text.split_whitespace() {
             let target = parse(uri).map_err(|reason| bad(format!("Notify: {reason}")))?;
             allow(&target, config).map_err(|detail| Problem::new(StatusCode::FORBIDDEN, detail))?;
-            targets.push(target);
+            targets.push(uri.to_owned());
         }
     }
     Ok(targets)
@@ -85,12 +84,11 @@ fn allow(target: &Target, config: &Config) -> Result<(), String> {
     }
 }
 
-/// Tells every target; what cannot be told is logged.
-pub async fn tell(job: &Job, outcome: &Outcome, targets: &[Target], config: &Config) {
-    for Target::Mail(to) in targets {
-        if let Err(error) = mail::send(job, outcome, to, config).await {
-            eprintln!("afterack: job {}: the mail to {} was not sent: {error}", job.id, to.as_str());
-        }
+/// Tells a target of a job's end.
+pub async fn tell(job: &Job, uri: &str, config: &Config) -> Result<(), Untold> {
+    match parse(uri) {
+        Ok(Target::Mail(to)) => mail::send(job, &to, config).await,
+        Err(error) => Err(Untold { error, is_temporary: false }),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The demo worker: a long process without a purpose.
 //!
 //! Its input says how long: `{"steps":5,"step_ms":1000}`. With `"cpu":true` its steps compute instead
-//! of waiting, in slices, so that the host can answer others meanwhile.
+//! of waiting, in slices, so that the host can answer others meanwhile. With `"failures":2` its first
+//! step fails twice before it works, as a busy upstream would; `"retry_after_ms":500` says when it asks
+//! to be tried again.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -9,64 +11,97 @@ use std::time::Duration;
 use serde::Deserialize;
 use wstd::time::Instant;
 
-use super::Next;
+use super::{Failure, Next, Output};
 use crate::Slices;
-use crate::service::job::Job;
+use crate::service::job::{Job, Progress};
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
-pub struct Input {
+pub struct Task {
     /// How many steps: 1 to 10,000.
     steps: u64,
     /// How long each takes, in milliseconds: at most an hour.
     step_ms: u64,
     /// Whether they compute.
     cpu: bool,
+    /// How often the first one fails before it works.
+    failures: u32,
+    /// When it asks to be tried again, in milliseconds: at most an hour.
+    retry_after_ms: Option<u64>,
+    /// Whether the first one traps its instance.
+    #[cfg(feature = "faults")]
+    trap: bool,
 }
 
-impl Default for Input {
-    fn default() -> Input {
-        Input { steps: 5, step_ms: 1000, cpu: false }
+impl Default for Task {
+    fn default() -> Task {
+        Task {
+            steps: 5,
+            step_ms: 1000,
+            cpu: false,
+            failures: 0,
+            retry_after_ms: None,
+            #[cfg(feature = "faults")]
+            trap: false,
+        }
     }
 }
 
-impl Input {
-    pub fn parse(input: &[u8]) -> Result<Input, String> {
+impl Task {
+    pub fn parse(input: &[u8]) -> Result<Task, String> {
         const STEPS: u64 = 10_000;
-        const STEP_MS: u64 = 3_600_000;
+        const MS: u64 = 3_600_000;
         if input.is_empty() {
-            return Ok(Input::default());
+            return Ok(Task::default());
         }
-        let input: Input = serde_json::from_slice(input).map_err(|error| {
+        let task: Task = serde_json::from_slice(input).map_err(|error| {
             format!("the demo worker's input is like {{\"steps\":5,\"step_ms\":1000}}: {error}")
         })?;
-        if !(1..=STEPS).contains(&input.steps) {
-            return Err(format!("steps is {}; it may be 1 to {STEPS}", input.steps));
+        if !(1..=STEPS).contains(&task.steps) {
+            return Err(format!("steps is {}; it may be 1 to {STEPS}", task.steps));
         }
-        if input.step_ms > STEP_MS {
-            return Err(format!("step_ms is {}; it may be 0 to {STEP_MS}", input.step_ms));
+        for (name, ms) in [("step_ms", task.step_ms), ("retry_after_ms", task.retry_after_ms.unwrap_or(0))] {
+            if ms > MS {
+                return Err(format!("{name} is {ms}; it may be 0 to {MS}"));
+            }
         }
-        Ok(input)
+        Ok(task)
     }
 }
 
-/// One step. The checkpoint is the number of finished ones.
-pub async fn step(job: &Job) -> Result<Next, String> {
-    let input = Input::parse(&job.input)?;
-    let finished = match job.checkpoint.as_slice() {
+/// One step. The checkpoint is the number of steps that have begun: a step that waits has begun when its
+/// wait is stored, and ended when the next one is asked for.
+pub async fn step(job: &Job) -> Result<Next, Failure> {
+    let task = Task::parse(&job.input.body).map_err(Failure::Fatal)?;
+    let begun = match job.run.bytes.as_slice() {
         [] => 0,
-        bytes => u64::from_be_bytes(bytes.try_into().map_err(|_| "its checkpoint is no number of steps")?),
+        bytes => {
+            let bytes = bytes.try_into();
+            u64::from_be_bytes(bytes.map_err(|_| Failure::Fatal("its checkpoint is no number".into()))?)
+        }
     };
-    if finished == input.steps {
-        return Ok(Next::Done(serde_json::json!({ "steps": finished }).to_string()));
+    #[cfg(feature = "faults")]
+    assert!(!task.trap, "a job that traps its instance");
+    if begun == 0 && job.run.tries < task.failures {
+        let delay = task.retry_after_ms.map(Duration::from_millis);
+        return Err(Failure::Retry(format!("failure {} of {}", job.run.tries + 1, task.failures), delay));
     }
-    let time = Duration::from_millis(input.step_ms);
-    let checkpoint = (finished + 1).to_be_bytes().to_vec();
-    if input.cpu {
+    if begun == task.steps {
+        let bytes = serde_json::json!({ "steps": begun }).to_string().into();
+        return Ok(Next::Done(Output { content_type: "application/json".into(), bytes }));
+    }
+    let time = Duration::from_millis(task.step_ms);
+    let checkpoint = (begun + 1).to_be_bytes().to_vec();
+    let progress = |done| Progress {
+        done,
+        total: task.steps,
+        message: format!("{done} of {} steps are done", task.steps),
+    };
+    if task.cpu {
         compute(time).await;
-        Ok(Next::Again(checkpoint))
+        Ok(Next::Again(checkpoint, progress(begun + 1)))
     } else {
-        Ok(Next::Wait(time, checkpoint))
+        Ok(Next::Wait(time, checkpoint, progress(begun)))
     }
 }
 
@@ -82,37 +117,58 @@ async fn compute(time: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::job::{Id, Input, Run};
     use futures_lite::future::block_on;
 
     #[test]
     fn inputs_are_parsed_and_wrong_ones_named() {
-        assert_eq!(Input::parse(b"").unwrap(), Input::default());
-        assert_eq!(Input::parse(br#"{"steps":2}"#).unwrap(), Input { steps: 2, ..Input::default() });
+        assert_eq!(Task::parse(b"").unwrap(), Task::default());
+        assert_eq!(Task::parse(br#"{"steps":2}"#).unwrap(), Task { steps: 2, ..Task::default() });
         for (input, named) in [
             ("{", "EOF"),
             ("[]x", "trailing"),
             (r#"{"steps":0}"#, "steps is 0; it may be 1 to 10000"),
             (r#"{"step_ms":3600001}"#, "step_ms is 3600001; it may be 0 to 3600000"),
+            (r#"{"retry_after_ms":3600001}"#, "retry_after_ms is 3600001"),
             (r#"{"steps":-1}"#, "-1"),
             (r#"{"sleep":1}"#, "sleep"),
             ("\u{ff}", "expected value"),
         ] {
-            let error = Input::parse(input.as_bytes()).unwrap_err();
+            let error = Task::parse(input.as_bytes()).unwrap_err();
             assert!(error.contains(named), "{input}: {error}");
         }
     }
 
+    fn job(input: &str) -> Job {
+        let input = Input { worker: "demo".into(), body: input.into(), ..Input::default() };
+        Job { id: Id::new(), input, run: Run::default() }
+    }
+
     #[test]
-    fn each_step_leaves_the_number_of_finished_ones() {
-        let mut job = Job::new(br#"{"steps":2,"step_ms":7}"#.as_slice().into());
-        for finished in 1..=2u64 {
-            let checkpoint = finished.to_be_bytes().to_vec();
-            let next = block_on(step(&job)).unwrap();
-            assert_eq!(next, Next::Wait(Duration::from_millis(7), checkpoint.clone()));
-            job.checkpoint = checkpoint;
+    fn each_step_leaves_the_number_of_begun_ones() {
+        let mut job = job(r#"{"steps":2,"step_ms":7}"#);
+        for begun in 0..2u64 {
+            let Ok(Next::Wait(time, checkpoint, progress)) = block_on(step(&job)) else { panic!() };
+            assert_eq!(time, Duration::from_millis(7));
+            assert_eq!((progress.done, progress.total), (begun, 2));
+            assert_eq!(checkpoint, (begun + 1).to_be_bytes());
+            job.run.bytes = checkpoint;
         }
-        assert_eq!(block_on(step(&job)), Ok(Next::Done(r#"{"steps":2}"#.into())));
-        job.checkpoint = vec![1];
-        assert!(block_on(step(&job)).unwrap_err().contains("checkpoint"));
+        let output = Output { content_type: "application/json".into(), bytes: br#"{"steps":2}"#.into() };
+        assert_eq!(block_on(step(&job)), Ok(Next::Done(output)));
+        job.run.bytes = vec![1];
+        assert!(matches!(block_on(step(&job)), Err(Failure::Fatal(error)) if error.contains("checkpoint")));
+    }
+
+    #[test]
+    fn the_first_step_fails_as_often_as_it_is_told_to() {
+        let mut job = job(r#"{"failures":2,"retry_after_ms":9}"#);
+        for tries in 0..2 {
+            job.run.tries = tries;
+            let Err(Failure::Retry(_, delay)) = block_on(step(&job)) else { panic!() };
+            assert_eq!(delay, Some(Duration::from_millis(9)));
+        }
+        job.run.tries = 2;
+        assert!(matches!(block_on(step(&job)), Ok(Next::Wait(..))));
     }
 }

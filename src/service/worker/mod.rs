@@ -7,7 +7,7 @@ mod demo;
 
 use std::time::Duration;
 
-use super::job::Job;
+use super::job::{Input, Job, Progress};
 use crate::{Problem, StatusCode};
 
 /// A kind of job.
@@ -21,16 +21,28 @@ pub enum Worker {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Another step, at once, with this checkpoint.
-    Again(Vec<u8>),
+    Again(Vec<u8>, Progress),
     /// Another step, after this time, with this checkpoint.
-    Wait(Duration, Vec<u8>),
-    /// Nothing: this is the output.
-    Done(String),
+    Wait(Duration, Vec<u8>, Progress),
+    /// Nothing more.
+    Done(Output),
 }
 
-/// Why a step did not end well, for good: trying it again would not help.
+/// What a job has made.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Fatal(pub String);
+pub struct Output {
+    pub content_type: String,
+    pub bytes: Vec<u8>,
+}
+
+/// Why a step did not end well.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It may work another time, not before this time is over.
+    Retry(String, Option<Duration>),
+    /// It never will.
+    Fatal(String),
+}
 
 impl Worker {
     /// The worker of this name.
@@ -48,16 +60,16 @@ impl Worker {
     }
 
     /// Whether it can work on this input, and if not, why.
-    pub fn check(&self, input: &[u8]) -> Result<(), String> {
+    pub fn check(&self, input: &Input) -> Result<(), String> {
         match self {
-            Worker::Demo => demo::Input::parse(input).map(drop),
+            Worker::Demo => demo::Task::parse(&input.body).map(drop),
         }
     }
 
     /// Does one step.
-    pub async fn step(&self, job: &Job) -> Result<Next, Fatal> {
+    pub async fn step(&self, job: &Job) -> Result<Next, Failure> {
         match self {
-            Worker::Demo => demo::step(job).await.map_err(Fatal),
+            Worker::Demo => demo::step(job).await,
         }
     }
 }

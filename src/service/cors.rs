@@ -1,0 +1,76 @@
+//! Cross-origin requests by pages that `AFTERACK_ORIGINS` names
+//! ([the Fetch standard](https://fetch.spec.whatwg.org/#http-cors-protocol)).
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap,
+    HeaderValue, ORIGIN, VARY,
+};
+
+use super::config::Config;
+use crate::{Ack, Bytes, Method, Request, StatusCode};
+
+/// What a page may send beyond what every page may.
+const HEADERS: &str = "authorization, content-type, idempotency-key, last-event-id, notify, prefer";
+
+/// What a page may read beyond what every page may.
+const EXPOSED: &str = "location, preference-applied, retry-after";
+
+/// The answer to a browser's question whether a page may send a request, if this is one.
+pub fn preflight(request: &Request<Bytes>, config: &Config) -> Option<Ack> {
+    let asks = request.method() == Method::OPTIONS
+        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        && allowed(request.headers(), config).is_some();
+    if !asks {
+        return None;
+    }
+    let mut ack = Ack::empty().status(StatusCode::NO_CONTENT).ok()?;
+    ack.headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, DELETE"));
+    ack.headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(HEADERS));
+    ack.headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    Some(ack)
+}
+
+/// Lets the page read the answer, if it may.
+pub fn mark(mut ack: Ack, request: &HeaderMap, config: &Config) -> Ack {
+    if !config.origins.is_empty() {
+        ack.headers.append(VARY, HeaderValue::from_static("origin"));
+    }
+    if let Some(origin) = allowed(request, config) {
+        ack.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        ack.headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    }
+    ack
+}
+
+/// The origin of the page, if its requests are allowed.
+fn allowed<'a>(request: &'a HeaderMap, config: &Config) -> Option<&'a HeaderValue> {
+    let origin = request.get(ORIGIN)?;
+    config.origins.iter().any(|allowed| allowed == "*" || origin == allowed.as_str()).then_some(origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(origins: &[&str], origin: &'static str) -> Option<HeaderValue> {
+        let config = Config { origins: origins.iter().map(|o| o.to_string()).collect(), ..Config::default() };
+        let mut request = HeaderMap::new();
+        request.insert(ORIGIN, HeaderValue::from_static(origin));
+        mark(Ack::text(""), &request, &config).headers.remove(ACCESS_CONTROL_ALLOW_ORIGIN)
+    }
+
+    #[test]
+    fn only_origins_that_are_named_are_allowed() {
+        assert_eq!(origin(&["https://a.org"], "https://a.org").unwrap(), "https://a.org");
+        assert_eq!(origin(&["*"], "https://b.org").unwrap(), "https://b.org");
+        for (origins, other) in [
+            (&[][..], "https://a.org"),
+            (&["https://a.org"], "https://a.org.evil.com"),
+            (&["https://a.org"], "http://a.org"),
+            (&["https://a.org"], "null"),
+        ] {
+            assert_eq!(origin(origins, other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! `GET /metrics`: what there is, in [Prometheus' text format](https://prometheus.io/docs/instrumenting/exposition_formats/).
+
+use std::fmt::Write;
+
+use super::store::Counts;
+
+/// The content type of this format.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub fn text(counts: &Counts) -> String {
+    let mut text = format!(
+        "# HELP afterack_jobs Jobs that have not ended.\n\
+         # TYPE afterack_jobs gauge\n\
+         afterack_jobs{{state=\"queued\"}} {}\n\
+         afterack_jobs{{state=\"running\"}} {}\n\
+         # HELP afterack_drains Instances that run jobs.\n\
+         # TYPE afterack_drains gauge\n\
+         afterack_drains {}\n\
+         # HELP afterack_jobs_ended_total Jobs that have ended since the store was made.\n\
+         # TYPE afterack_jobs_ended_total counter\n",
+        counts.waiting, counts.running, counts.drains
+    );
+    for (state, total) in counts.ended {
+        let _ = writeln!(text, "afterack_jobs_ended_total{{state=\"{}\"}} {total}", state.name());
+    }
+    text
+}

@@ -1,0 +1,572 @@
+//! A spool directory, in the tradition of mail and print spools: everything is a file, and what must
+//! happen once is a rename, which only one of many can win.
+//!
+//! ```text
+//! fresh/ID               a job that is being recorded; it is not acknowledged yet
+//! jobs/ID                what was accepted; written once
+//! queue/DUE.ID           a waiting job: how far it has come, or nothing
+//! later/ID               its DUE, if that is not the time it was accepted
+//! drains/N.free          a free slot
+//! drains/N.UNTIL.OWNER/  a slot that is held: in it are its claims, as they were in the queue
+//! done/ID                a job that has ended
+//! desk/TIME.ID           a job that a request has taken out of its place, then
+//! expiry/TIME/ID         the jobs that may be removed from that time on
+//! keys/DIGEST            the job and the request of an idempotency key
+//! cancel/ID              somebody wants this running job cancelled
+//! totals/STATE           one byte for each job that ended like this
+//! tmp/                   what is being written
+//! damaged/               what made no sense, set aside
+//! ```
+//!
+//! A job's course is one file, always in exactly one of these places, so there is nothing to reconcile
+//! after a crash. Renewing a lease renames the slot's directory; whoever has lost it has lost the way to
+//! its claims, and cannot write to them any more.
+//!
+//! Times in names are milliseconds since 1970, with 13 digits, so that they sort.
+
+mod files;
+mod record;
+
+use std::collections::BinaryHeap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Counts, Due, Outlook, Place, Put, Result, Role, SLOTS, Slot, Slots, Store, StoreError};
+use crate::service::fault;
+use crate::service::job::{End, Id, Input, Job, Run, State};
+use crate::service::time::Time;
+use files::{Files, name, parse_name};
+
+/// Queues up to this long are counted anew for every answer.
+const COUNTED: usize = 1000;
+
+/// How old the count of a longer queue may be.
+const COUNT_AGE: Duration = Duration::from_secs(1);
+
+/// Leftovers in `fresh`, `desk` and `tmp` belong to nobody after this time.
+const LEFTOVER: Duration = Duration::from_secs(3600);
+
+/// How many jobs are removed at a time.
+const REMOVED: usize = 200;
+
+/// Into how many directories the time that jobs are kept is divided.
+const BUCKETS: u32 = 32;
+
+/// A store in a directory.
+#[derive(Debug)]
+pub struct Dir {
+    files: Files,
+}
+
+impl Dir {
+    pub fn new(root: impl Into<PathBuf>) -> Dir {
+        Dir { files: Files::new(root.into()) }
+    }
+
+    /// Where a waiting job is, if it is.
+    fn queued(&self, id: Id) -> Result<PathBuf> {
+        let later = self.files.read_if_any(self.path("later", id))?;
+        let time = later.and_then(|text| String::from_utf8(text).ok()?.parse().ok().map(Time));
+        Ok(self.files.path("queue").join(name(time.unwrap_or(id.created()), id)))
+    }
+
+    fn path(&self, folder: &str, id: Id) -> PathBuf {
+        self.files.path(folder).join(id.to_string())
+    }
+
+    /// Where a job is that a request has taken, if one has.
+    fn on_desk(&self, id: Id) -> Result<Option<PathBuf>> {
+        let names = self.files.names("desk")?;
+        let name = names.iter().find(|name| parse_name(name).is_some_and(|(_, taken)| taken == id));
+        Ok(name.map(|name| self.files.path("desk").join(name)))
+    }
+
+    fn claimed(&self, slot: &Slot, id: Id) -> PathBuf {
+        self.files.path("drains").join(&slot.name).join(id.to_string())
+    }
+
+    /// How far a job has come, and where it stands.
+    fn locate(&self, id: Id) -> Result<Option<(Vec<u8>, Place)>> {
+        // A job that is being moved can be missed in its old place and in its new one; not often.
+        for _ in 0..3 {
+            if let Some(file) = self.files.read_if_any(self.path("done", id))? {
+                return Ok(Some((file, Place::Done)));
+            }
+            for slot in self.files.names("drains")?.iter().filter_map(|slot| SlotName::parse(slot)) {
+                if let Some(file) = slot.held.and_then(|_| {
+                    self.files
+                        .read_if_any(self.files.path("drains").join(slot.text).join(id.to_string()))
+                        .transpose()
+                }) {
+                    return Ok(Some((file?, Place::Slot)));
+                }
+            }
+            if let Some(file) = self.files.read_if_any(self.queued(id)?)? {
+                return Ok(Some((file, Place::Queue)));
+            }
+            if let Some(path) = self.on_desk(id)?
+                && let Some(file) = self.files.read_if_any(path)?
+            {
+                return Ok(Some((file, Place::Queue)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The whole job whose course is in the file at `path`. If its records make no sense they are set
+    /// aside, and the job has failed.
+    fn load(&self, id: Id, path: &Path) -> Result<Job> {
+        let (mut input, mut run) = (Input::default(), Run { due: id.created(), ..Run::default() });
+        let mut damage = None;
+        match self.files.read(path)? {
+            file if file.is_empty() => {}
+            file => match record::decode(&file) {
+                Ok((head, bytes)) => run = Run { bytes, ..head },
+                Err(reason) => {
+                    self.files.set_aside(path, &reason)?;
+                    damage = Some(format!("the record of how far it had come was damaged: {reason}"));
+                }
+            },
+        }
+        let of_input = self.path("jobs", id);
+        match self.files.read_if_any(&of_input)?.map(|file| record::decode(&file)) {
+            Some(Ok((head, body))) => input = Input { body, ..head },
+            Some(Err(reason)) => {
+                self.files.set_aside(&of_input, &reason)?;
+                damage = Some(format!("the record of its input was damaged: {reason}"));
+            }
+            None => damage = Some("the record of its input is missing".into()),
+        }
+        if let Some(error) = damage {
+            let end = End { state: State::Failed, finished: Time::now(), content_type: None };
+            run = Run { end: Some(end), error: Some(error), ..Run::default() };
+        }
+        Ok(Job { id, input, run })
+    }
+
+    /// Puts the job whose course is at `path` to those that have ended.
+    fn end(&self, path: &Path, job: &Job, keep: Duration) -> Result<()> {
+        let end = job.run.end.as_ref().expect("only a job that has ended is put there");
+        let width = (keep / BUCKETS).max(Duration::from_secs(1)).as_millis() as u64;
+        let expires = Time(((end.finished + keep).0 / width + 1) * width);
+        let bucket = self.files.path("expiry").join(format!("{:013}", expires.0));
+        self.files.make_folder(&bucket)?;
+        self.files.touch(bucket.join(job.id.to_string()))?;
+        self.files.rename(path, self.path("done", job.id))?;
+        self.files.append(self.files.path("totals").join(end.state.name()), b".")
+    }
+
+    /// Puts the job whose course is at `path` into the queue. `later` goes first: a job that is looked
+    /// up meanwhile is still where it was.
+    fn queue(&self, path: &Path, id: Id, due: Time) -> Result<()> {
+        if due == id.created() {
+            self.files.remove_if_any(self.path("later", id))?;
+        } else {
+            self.files.write(self.path("later", id), due.0.to_string().as_bytes(), false)?;
+        }
+        self.files.rename(path, self.files.path("queue").join(name(due, id)))
+    }
+
+    /// Notes how long a long queue is.
+    fn count(&self, waiting: usize, now: Time) -> Result<()> {
+        let count = format!("{waiting} {}", now.0);
+        self.files.write(self.files.path("count"), count.as_bytes(), false)
+    }
+
+    /// How long the queue is, or was a moment ago.
+    fn counted(&self, now: Time) -> Result<Option<usize>> {
+        let count = self.files.read_if_any(self.files.path("count"))?;
+        Ok(count.and_then(|text| {
+            let text = String::from_utf8(text).ok()?;
+            let (count, time) = text.split_once(' ')?;
+            let age = now.since(Time(time.parse().ok()?));
+            count.parse().ok().filter(|_| age < COUNT_AGE)
+        }))
+    }
+
+    /// Removes all that there is of a job. Until its input goes, its date in `expiry` brings this back.
+    fn forget(&self, id: Id) -> Result<()> {
+        for folder in ["done", "later", "cancel"] {
+            self.files.remove_if_any(self.path(folder, id))?;
+        }
+        let of_input = self.path("jobs", id);
+        if let Some(head) = self.files.beginning(&of_input)?
+            && let Ok(Some(Input { key: Some(key), .. })) = record::decode_head(&head)
+        {
+            self.files.remove_if_any(self.files.path("keys").join(key))?;
+        }
+        self.files.remove_if_any(of_input)
+    }
+}
+
+impl Store for Dir {
+    fn open(&self) -> Result<()> {
+        if self.files.exists("drains")? {
+            return Ok(());
+        }
+        for folder in [
+            "tmp", "fresh", "jobs", "queue", "later", "done", "desk", "expiry", "keys", "cancel", "totals",
+            "damaged",
+        ] {
+            self.files.make_folder(self.files.path(folder))?;
+        }
+        // All slots at once, so that none of them can be there twice.
+        let drains = self.files.unused();
+        self.files.make_folder(&drains)?;
+        for slot in (0..SLOTS).map(|number| format!("{number}.free")).chain(["watch.free".into()]) {
+            self.files.make_folder(drains.join(slot))?;
+        }
+        match self.files.rename(&drains, self.files.path("drains")) {
+            Err(_) if self.files.exists("drains")? => self.files.remove_folder(&drains),
+            result => result,
+        }
+    }
+
+    fn put(&self, id: Id, input: &Input, digest: &str) -> Result<Put> {
+        let key = input.key.as_ref().map(|key| self.files.path("keys").join(key));
+        if let Some(known) = key.as_ref().map(|key| self.known(key, digest)).transpose()?.flatten() {
+            return Ok(known);
+        }
+        self.files.touch(self.path("fresh", id))?;
+        let recorded = self.files.write_in_place(self.path("jobs", id), &record::encode(input, &input.body));
+        if recorded.is_err() {
+            let _ = self.files.remove_if_any(self.path("fresh", id));
+            recorded?;
+        }
+        if let Some(key) = &key
+            && !self.files.write_once(key, format!("{id} {digest}").as_bytes())?
+        {
+            self.files.remove_if_any(self.path("jobs", id))?;
+            self.files.remove_if_any(self.path("fresh", id))?;
+            return Ok(self.known(key, digest)?.unwrap_or(Put::Conflict));
+        }
+        self.files.rename(self.path("fresh", id), self.files.path("queue").join(name(id.created(), id)))?;
+        fault::point("recorded");
+        Ok(Put::New)
+    }
+
+    fn knows(&self, key: &str) -> Result<bool> {
+        self.files.exists(Path::new("keys").join(key))
+    }
+
+    fn is_full(&self, limit: usize, now: Time) -> Result<bool> {
+        if limit > COUNTED
+            && let Some(waiting) = self.counted(now)?
+        {
+            return Ok(waiting >= limit);
+        }
+        let waiting = self.files.names("queue")?.len();
+        if limit > COUNTED {
+            self.count(waiting, now)?;
+        }
+        Ok(waiting >= limit)
+    }
+
+    fn find(&self, id: Id) -> Result<Option<(Job, Place)>> {
+        let Some((file, place)) = self.locate(id)? else { return Ok(None) };
+        let damaged = |what: &str, reason| StoreError::Damaged(format!("{what} of job {id}: {reason}"));
+        let Some(beginning) = self.files.beginning(self.path("jobs", id))? else { return Ok(None) };
+        let input = match record::decode_head(&beginning).map_err(|reason| damaged("the input", reason))? {
+            Some(input) => input,
+            None => {
+                let whole = self.files.read(&self.path("jobs", id))?;
+                record::decode::<Input>(&whole).map_err(|reason| damaged("the input", reason))?.0
+            }
+        };
+        let run = if file.is_empty() {
+            Run { updated: id.created(), due: id.created(), ..Run::default() }
+        } else {
+            let (run, bytes) = record::decode(&file).map_err(|reason| damaged("the course", reason))?;
+            Run { bytes, ..run }
+        };
+        Ok(Some((Job { id, input, run }, place)))
+    }
+
+    fn take(&self, id: Id, from: Place) -> Result<Option<Job>> {
+        let from = match from {
+            Place::Queue => self.queued(id)?,
+            Place::Done => self.path("done", id),
+            Place::Slot => return Ok(None),
+        };
+        let desk = self.files.path("desk").join(name(Time::now(), id));
+        if !self.files.rename_if_any(from, &desk)? {
+            return Ok(None);
+        }
+        self.load(id, &desk).map(Some)
+    }
+
+    fn give_back(&self, job: &mut Job, keep: Duration) -> Result<()> {
+        let desk = self.on_desk(job.id)?.ok_or(StoreError::Lost)?;
+        self.files.save(&desk, job)?;
+        match job.run.is_over(&job.input) {
+            true => self.end(&desk, job, keep),
+            false => self.queue(&desk, job.id, job.run.due),
+        }
+    }
+
+    fn ask_to_cancel(&self, id: Id, cancel: bool) -> Result<()> {
+        let path = self.path("cancel", id);
+        if cancel { self.files.touch(path) } else { self.files.remove_if_any(path) }
+    }
+
+    fn is_cancelled(&self, id: Id) -> Result<bool> {
+        self.files.exists(Path::new("cancel").join(id.to_string()))
+    }
+
+    fn outlook(&self, now: Time, most: usize) -> Result<Outlook> {
+        let mut outlook = Outlook::default();
+        let mut due = BinaryHeap::new();
+        for name in self.files.names("queue")? {
+            let Some((time, id)) = parse_name(&name) else {
+                self.files.set_aside(&self.files.path("queue").join(name), "it is no job's name")?;
+                continue;
+            };
+            outlook.waiting += 1;
+            if time > now {
+                outlook.next = Some(outlook.next.map_or(time, |next| next.min(time)));
+                continue;
+            }
+            due.push(Due { time, id });
+            if due.len() > most {
+                due.pop();
+            }
+        }
+        outlook.due = due.into_sorted_vec();
+        if outlook.waiting > COUNTED {
+            self.count(outlook.waiting, now)?;
+        }
+        Ok(outlook)
+    }
+
+    fn bell(&self) -> Result<u64> {
+        self.files.changed("queue")
+    }
+
+    fn slots(&self, now: Time) -> Result<Slots> {
+        let mut slots = Slots::default();
+        for slot in self.files.names("drains")?.iter().filter_map(|name| SlotName::parse(name)) {
+            if let (Some(until), true) = (slot.held, slot.number.is_some()) {
+                slots.held += 1;
+                slots.expired += usize::from(until < now);
+            }
+        }
+        Ok(slots)
+    }
+
+    fn enter(&self, role: Role, now: Time, lease: Duration) -> Result<Option<Slot>> {
+        let fits = |slot: &SlotName| match (role, slot.number) {
+            (Role::Drain(slots), Some(number)) => number < slots && slot.held.is_none(),
+            (Role::Watch, None) => slot.held.is_none_or(|until| until < now),
+            _ => false,
+        };
+        let drains = self.files.path("drains");
+        let names = self.files.names("drains")?;
+        let mut slots: Vec<_> = names.iter().filter_map(|name| SlotName::parse(name)).filter(fits).collect();
+        slots.sort_by_key(|slot| slot.number);
+        for slot in slots {
+            let held = slot.hold(now + lease);
+            if self.files.rename_if_any(drains.join(slot.text), drains.join(&held.name))? {
+                return Ok(Some(held));
+            }
+        }
+        Ok(None)
+    }
+
+    fn renew(&self, slot: &mut Slot, now: Time, lease: Duration) -> Result<()> {
+        let drains = self.files.path("drains");
+        let old = SlotName::parse(&slot.name).expect("a slot that is held has such a name");
+        let new = old.hold(now + lease);
+        if !self.files.rename_if_any(drains.join(&slot.name), drains.join(&new.name))? {
+            return Err(StoreError::Lost);
+        }
+        *slot = new;
+        Ok(())
+    }
+
+    fn leave(&self, slot: Slot) -> Result<()> {
+        let drains = self.files.path("drains");
+        let (number, _) = slot.name.split_once('.').expect("a slot that is held has such a name");
+        match self.files.rename_if_any(drains.join(&slot.name), drains.join(format!("{number}.free")))? {
+            true => Ok(()),
+            false => Err(StoreError::Lost),
+        }
+    }
+
+    fn claim(&self, slot: &Slot, due: Due) -> Result<Option<Job>> {
+        let claimed = self.claimed(slot, due.id);
+        let queued = self.files.path("queue").join(name(due.time, due.id));
+        if self.files.rename_if_any(queued, &claimed)? {
+            fault::point("claimed");
+            return self.load(due.id, &claimed).map(Some);
+        }
+        match self.files.exists(Path::new("drains").join(&slot.name))? {
+            true => Ok(None),
+            false => Err(StoreError::Lost),
+        }
+    }
+
+    fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
+        self.files.save(&self.claimed(slot, job.id), job)
+    }
+
+    fn release(&self, slot: &Slot, job: &Job) -> Result<()> {
+        self.queue(&self.claimed(slot, job.id), job.id, job.run.due)
+    }
+
+    fn settle(&self, slot: &Slot, job: &Job, keep: Duration) -> Result<()> {
+        self.end(&self.claimed(slot, job.id), job, keep)
+    }
+
+    fn adopt(
+        &self,
+        now: Time,
+        lease: Duration,
+        keep: Duration,
+        found: &mut dyn FnMut(&mut Job),
+    ) -> Result<()> {
+        let drains = self.files.path("drains");
+        for lost in self.files.names("drains")? {
+            let Some(lost) = SlotName::parse(&lost) else { continue };
+            if lost.number.is_none() || lost.held.is_none_or(|until| until >= now) {
+                continue;
+            }
+            let slot = lost.hold(now + lease);
+            if !self.files.rename_if_any(drains.join(lost.text), drains.join(&slot.name))? {
+                continue; // Somebody else was first.
+            }
+            for entry in self.files.names(Path::new("drains").join(&slot.name))? {
+                let Some(id) = Id::parse(&entry) else {
+                    let path = drains.join(&slot.name).join(entry);
+                    self.files.set_aside(&path, "it is no job's name")?;
+                    continue;
+                };
+                let mut job = self.load(id, &self.claimed(&slot, id))?;
+                found(&mut job);
+                self.save(&slot, &mut job)?;
+                match job.run.is_over(&job.input) {
+                    true => self.settle(&slot, &job, keep)?,
+                    false => self.release(&slot, &job)?,
+                }
+            }
+            self.leave(slot)?;
+        }
+        Ok(())
+    }
+
+    fn tidy(&self, now: Time, keep: Duration) -> Result<()> {
+        for id in self.files.names("fresh")?.iter().filter_map(|name| Id::parse(name)) {
+            // Recorded by a request that was never answered.
+            if id.created() + LEFTOVER < now {
+                self.forget(id)?;
+                self.files.remove_if_any(self.path("fresh", id))?;
+            }
+        }
+        for name in self.files.names("desk")? {
+            // Taken by a request that never gave it back.
+            if let Some((taken, id)) = parse_name(&name)
+                && taken + LEFTOVER < now
+            {
+                let mut job = self.load(id, &self.files.path("desk").join(name))?;
+                self.give_back(&mut job, keep)?;
+            }
+        }
+        self.files.remove_leftovers(now, LEFTOVER)?;
+        let mut removed = 0;
+        for bucket in self.files.names("expiry")? {
+            let Ok(time) = bucket.parse().map(Time) else {
+                self.files.set_aside(&self.files.path("expiry").join(bucket), "it is no time")?;
+                continue;
+            };
+            if time >= now {
+                continue;
+            }
+            let folder = Path::new("expiry").join(&bucket);
+            for id in self.files.names(&folder)?.iter().filter_map(|name| Id::parse(name)) {
+                if removed == REMOVED {
+                    return Ok(());
+                }
+                let may_go = match self.locate(id)? {
+                    None => true, // It went half-way.
+                    Some((file, Place::Done)) => {
+                        let end = record::decode::<Run>(&file).ok().and_then(|(run, _)| run.end);
+                        end.is_none_or(|end| end.finished + keep < now)
+                    }
+                    // Queued again, it gets another date when it ends again.
+                    Some(_) => false,
+                };
+                if may_go {
+                    self.forget(id)?;
+                }
+                self.files.remove_if_any(self.files.path(&folder).join(id.to_string()))?;
+                removed += 1;
+            }
+            self.files.remove_folder(&self.files.path(folder))?;
+        }
+        Ok(())
+    }
+
+    fn counts(&self, now: Time) -> Result<Counts> {
+        let mut counts = Counts {
+            waiting: self.outlook(now, 0)?.waiting,
+            running: 0,
+            drains: 0,
+            ended: [State::Succeeded, State::Failed, State::Cancelled].map(|state| (state, 0)),
+        };
+        for slot in self.files.names("drains")? {
+            if let Some(SlotName { number: Some(_), held: Some(until), .. }) = SlotName::parse(&slot) {
+                counts.running += self.files.names(Path::new("drains").join(&slot))?.len();
+                counts.drains += usize::from(until >= now);
+            }
+        }
+        for (state, total) in &mut counts.ended {
+            *total = self.files.length(self.files.path("totals").join(state.name()))?;
+        }
+        Ok(counts)
+    }
+}
+
+impl Dir {
+    /// What a key was used for, if it was. Whoever used it first may have died before its job was in the
+    /// queue; the answer to the second request is as good as its own would have been.
+    fn known(&self, key: &Path, digest: &str) -> Result<Option<Put>> {
+        let Some(file) = self.files.read_if_any(key)? else { return Ok(None) };
+        let text = String::from_utf8_lossy(&file).into_owned();
+        let Some((id, of)) = text.split_once(' ').and_then(|(id, of)| Some((Id::parse(id)?, of))) else {
+            self.files.set_aside(key, "it is no idempotency key's record")?;
+            return Ok(None);
+        };
+        if of != digest {
+            return Ok(Some(Put::Conflict));
+        }
+        let queued = self.files.path("queue").join(name(id.created(), id));
+        self.files.rename_if_any(self.path("fresh", id), queued)?;
+        Ok(Some(Put::Known(id)))
+    }
+}
+
+/// The name of a slot's directory.
+struct SlotName<'a> {
+    text: &'a str,
+    /// `None` is the watch.
+    number: Option<usize>,
+    /// Until when it is held, if it is.
+    held: Option<Time>,
+}
+
+impl SlotName<'_> {
+    fn parse(text: &str) -> Option<SlotName<'_>> {
+        let (number, rest) = text.split_once('.')?;
+        let number = if number == "watch" { None } else { Some(number.parse().ok()?) };
+        let held = match rest {
+            "free" => None,
+            _ => Some(Time(rest.split_once('.')?.0.parse().ok()?)),
+        };
+        Some(SlotName { text, number, held })
+    }
+
+    /// Its name while it is held until then, by an owner that no other has the name of.
+    fn hold(&self, until: Time) -> Slot {
+        let number = self.number.map_or("watch".into(), |number| number.to_string());
+        Slot { name: format!("{number}.{:013}.{:08x}", until.0, Id::new().random()), until }
+    }
+}
