@@ -25,6 +25,7 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     process_variables: Vec<(String, String)>,
     arguments: Vec<String>,
+    data: Option<PathBuf>,
 }
 
 /// A running host. Dropping it ends it, and prints what it said if the test is failing.
@@ -34,12 +35,28 @@ pub struct Host {
     _folder: Option<Folder>,
 }
 
+/// What Spin says of everything that needs a directory to write to.
+const NO_FOLDER: &str = "no: it has no directory to write to";
+
 impl Setup {
     /// A host for this component, such as `afterack` or `examples/guest`.
     pub fn new(kind: Kind, component: &str) -> Setup {
         let component = root().join(format!("target/wasm32-wasip2/release/{component}.wasm"));
         assert!(component.exists(), "{} is missing: run `make build`", component.display());
-        Setup { kind, component, variables: Vec::new(), process_variables: Vec::new(), arguments: Vec::new() }
+        Setup {
+            kind,
+            component,
+            variables: Vec::new(),
+            process_variables: Vec::new(),
+            arguments: Vec::new(),
+            data: None,
+        }
+    }
+
+    /// The folder that the component sees as `/data`.
+    pub fn data(mut self, folder: &Path) -> Setup {
+        self.data = Some(folder.into());
+        self
     }
 
     /// A variable of the component's.
@@ -81,6 +98,9 @@ impl Setup {
         for (name, value) in &self.variables {
             command.args(["--env", &format!("{name}={value}")]);
         }
+        if let Some(data) = &self.data {
+            command.arg("--dir").arg(format!("{}::/data", data.display()));
+        }
         command.args(&self.arguments).arg(&self.component);
         let server = Server::start(command);
         let line = server.wait_for("Serving HTTP on http://");
@@ -94,7 +114,12 @@ impl Setup {
         let address = free_address();
         let config = serde_json::json!({
             "build": { "command": "true", "component_path": self.component },
-            "dev": { "address": address },
+            "dev": {
+                "address": address,
+                "volumes": self.data.iter().map(|data| {
+                    serde_json::json!({ "host_path": data, "guest_path": "/data" })
+                }).collect::<Vec<_>>(),
+            },
             "workload": {
                 "environment": { "config": serde_json::Map::from_iter(
                     self.variables.iter().map(|(name, value)| (name.clone(), value.clone().into())),
@@ -136,6 +161,16 @@ impl Setup {
 }
 
 impl Host {
+    /// Ends the host at once, as `kill -9` does.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// The lines so far with `text` in them.
+    pub fn output(&self, text: &str) -> Vec<String> {
+        self.server.output(text)
+    }
+
     /// Waits for a line with `text` in what the host says, where the components' output goes, too.
     pub fn wait_for_output(&self, text: &str) {
         self.server.wait_for(text);
@@ -167,10 +202,7 @@ pub fn behaviour(name: &str, kind: Kind, body: fn(Kind) -> String) {
     } else {
         catch_unwind(AssertUnwindSafe(|| body(kind)))
     };
-    let folder = root().join("target/hosts");
-    fs::create_dir_all(&folder).unwrap();
-    let word = result.as_deref().unwrap_or("**no**");
-    fs::write(folder.join(format!("{name}.{kind:?}")), word).unwrap();
+    note(name, kind, result.as_deref().unwrap_or("**no**"));
     if let Err(panic) = result {
         resume_unwind(panic);
     }
@@ -203,6 +235,41 @@ macro_rules! on_every_host {
     )*};
 }
 pub(crate) use on_every_host;
+
+/// The same behaviour on every host that has a directory for jobs: all but Spin.
+macro_rules! on_every_host_with_a_folder {
+    ($($(#[$doc:meta])* fn $name:ident($kind:ident: Kind) -> String $body:block)*) => {$(
+        $(#[$doc])*
+        mod $name {
+            use super::*;
+
+            fn body($kind: Kind) -> String $body
+
+            #[test]
+            fn wasmtime() {
+                $crate::host::no_folder(stringify!($name));
+                $crate::host::behaviour(stringify!($name), Kind::Wasmtime, body);
+            }
+
+            #[test]
+            fn wash() {
+                $crate::host::behaviour(stringify!($name), Kind::Wash, body);
+            }
+        }
+    )*};
+}
+pub(crate) use on_every_host_with_a_folder;
+
+/// Notes for `make hosts` that Spin cannot do this.
+pub fn no_folder(name: &str) {
+    note(name, Kind::Spin, NO_FOLDER);
+}
+
+fn note(name: &str, kind: Kind, word: &str) {
+    let folder = root().join("target/hosts");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(format!("{name}.{kind:?}")), word).unwrap();
+}
 
 /// The project's folder.
 pub fn root() -> &'static Path {

@@ -33,6 +33,11 @@ impl Server {
         found(&lines).unwrap_or_else(|| panic!("no `{text}` in {lines:#?}"))
     }
 
+    /// The lines so far that have `text` in them.
+    pub fn output(&self, text: &str) -> Vec<String> {
+        self.output.0.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -1,28 +1,27 @@
 //! The component: jobs over HTTP, their mails, and its problem answers.
 
-use crate::host::{Host, Kind, Setup, on_every_host};
+use std::path::Path;
+
+use crate::host::{Folder, Host, Kind, Setup, on_every_host, on_every_host_with_a_folder};
+use crate::jobs::{JSON, component};
 use crate::mail::Mailbox;
 use crate::wire::Connection;
 
-const JSON: &str = "Content-Type: application/json\r\n";
 const NOTIFY: &str = "Notify: mailto:visitor@example.com\r\n";
 
-fn component(kind: Kind) -> Setup {
-    Setup::new(kind, "afterack")
-}
-
-fn with_mail(kind: Kind, mailbox: &Mailbox) -> Host {
-    component(kind)
+fn with_mail(kind: Kind, data: &Path, mailbox: &Mailbox) -> Host {
+    component(kind, data)
         .variable("AFTERACK_SMTP", &mailbox.url)
         .variable("AFTERACK_MAIL_FROM", "afterack@example.org")
         .variable("AFTERACK_NOTIFY_ALLOW", "mailto:*@example.com")
         .start()
 }
 
-on_every_host! {
+on_every_host_with_a_folder! {
     fn a_job_is_acknowledged_at_once_and_mailed_about_when_it_is_done(kind: Kind) -> String {
         let mailbox = Mailbox::start();
-        let host = with_mail(kind, &mailbox);
+        let data = Folder::new();
+        let host = with_mail(kind, &data.0, &mailbox);
         let mut client = Connection::open(host.address);
         let ack = client.post("/jobs/demo", &format!("{JSON}{NOTIFY}"), br#"{"steps":3,"step_ms":300}"#);
         assert_eq!(ack.status, 202, "{}", ack.text());
@@ -40,7 +39,8 @@ on_every_host! {
     }
 
     fn a_computing_job_is_done_too(kind: Kind) -> String {
-        let host = component(kind).start();
+        let data = Folder::new();
+        let host = component(kind, &data.0).start();
         let mut client = Connection::open(host.address);
         let job = br#"{"steps":2,"step_ms":300,"cpu":true}"#;
         let id = client.post("/jobs/demo", JSON, job).json()["id"].as_str().unwrap().to_owned();
@@ -49,14 +49,15 @@ on_every_host! {
     }
 
     fn what_is_wrong_with_a_request_is_named(kind: Kind) -> String {
-        let host = component(kind).variable("AFTERACK_BODY", "1000").start();
+        let data = Folder::new();
+        let host = component(kind, &data.0).variable("AFTERACK_BODY", "1000").start();
         let mut client = Connection::open(host.address);
         assert_eq!(client.get("/healthz").status, 200);
         assert_eq!(client.request("HEAD", "/healthz").status, 200);
         assert!(client.get("/nowhere").problem(404).contains("/nowhere"));
         assert!(client.post("/jobs/mailer", JSON, b"{}").problem(404).contains("mailer"));
         let not_allowed = client.request("PUT", "/jobs/demo");
-        assert_eq!(not_allowed.header("allow"), Some("POST"));
+        assert_eq!(not_allowed.header("allow"), Some("GET, HEAD, POST, DELETE"));
         not_allowed.problem(405);
         let not_allowed = client.request("DELETE", "/healthz");
         assert_eq!(not_allowed.header("allow"), Some("GET, HEAD"));
@@ -79,7 +80,8 @@ on_every_host! {
 
     fn a_notify_target_must_be_allowed_and_be_one(kind: Kind) -> String {
         let mailbox = Mailbox::start();
-        let host = with_mail(kind, &mailbox);
+        let data = Folder::new();
+        let host = with_mail(kind, &data.0, &mailbox);
         let mut client = Connection::open(host.address);
         let mut notify = |target: &str| client.post("/jobs/demo", &format!("Notify: {target}\r\n"), b"{}");
         assert!(notify("mailto:visitor@example.net").problem(403).contains("visitor@example.net"));
@@ -90,7 +92,8 @@ on_every_host! {
     }
 
     fn a_token_is_asked_for_where_one_is_set(kind: Kind) -> String {
-        let host = component(kind).variable("AFTERACK_TOKEN", "s3cret").start();
+        let data = Folder::new();
+        let host = component(kind, &data.0).variable("AFTERACK_TOKEN", "s3cret").start();
         let mut client = Connection::open(host.address);
         let job = br#"{"steps":1,"step_ms":0}"#;
         for header in ["", "Authorization: Bearer s3cre\r\n", "Authorization: Basic s3cret\r\n"] {
@@ -102,9 +105,11 @@ on_every_host! {
         assert_eq!(client.get("/healthz").status, 200);
         "yes".into()
     }
+}
 
+on_every_host! {
     fn a_bad_setting_stops_every_request_and_is_named(kind: Kind) -> String {
-        let host = component(kind)
+        let host = Setup::new(kind, "afterack")
             .variable("AFTERACK_BODY", "lots")
             .variable("AFTERACK_SMTP", "http://mail")
             .start();
