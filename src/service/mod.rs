@@ -74,6 +74,7 @@ async fn handle(request: Request<Bytes>, reply: Reply) -> anyhow::Result<()> {
         }
         Err(problem) => drop(reply.finish(mark(problem.into())).await),
     }
+    fault::point("answered");
     service.carry_on().await;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,6 +27,8 @@ pub struct Setup {
     process_variables: Vec<(String, String)>,
     arguments: Vec<String>,
     data: Option<PathBuf>,
+    address: Option<SocketAddr>,
+    user: Option<u32>,
 }
 
 /// A running host. Dropping it ends it, and prints what it said if the test is failing.
@@ -50,7 +53,21 @@ impl Setup {
             process_variables: Vec::new(),
             arguments: Vec::new(),
             data: None,
+            address: None,
+            user: None,
         }
+    }
+
+    /// An address that is known before the host has started.
+    pub fn address(mut self, address: SocketAddr) -> Setup {
+        self.address = Some(address);
+        self
+    }
+
+    /// The user that the host runs as.
+    pub fn user(mut self, user: u32) -> Setup {
+        self.user = Some(user);
+        self
     }
 
     /// The folder that the component sees as `/data`.
@@ -87,13 +104,17 @@ impl Setup {
 
     fn command(&self, program: PathBuf) -> Command {
         let mut command = Command::new(program);
+        if let Some(user) = self.user {
+            command.uid(user);
+        }
         command.envs(self.process_variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
     fn wasmtime(self) -> Host {
         let mut command = self.command(tool("wasmtime"));
-        command.args(["serve", "--addr", "127.0.0.1:0"]);
+        let address = self.address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+        command.args(["serve", "--addr", &address.to_string()]);
         command.args(["-S", "cli", "-S", "inherit-network", "-S", "allow-ip-name-lookup"]);
         for (name, value) in &self.variables {
             command.args(["--env", &format!("{name}={value}")]);
@@ -111,7 +132,7 @@ impl Setup {
 
     fn wash(self) -> Host {
         let folder = Folder::new();
-        let address = free_address();
+        let address = self.address.unwrap_or_else(free_address);
         let config = serde_json::json!({
             "build": { "command": "true", "component_path": self.component },
             "dev": {

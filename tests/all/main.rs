@@ -13,6 +13,7 @@ mod acks;
 mod broken_acks;
 mod computing;
 mod contract;
+mod crashes;
 mod failures;
 mod gone;
 mod jobs;

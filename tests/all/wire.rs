@@ -25,11 +25,19 @@ pub struct Response {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Connection {
-        let stream = TcpStream::connect(address).unwrap();
+        Connection::new(TcpStream::connect(address).unwrap())
+    }
+
+    fn new(stream: TcpStream) -> Connection {
         stream.set_read_timeout(Some(ANSWER)).unwrap();
         stream.set_write_timeout(Some(ANSWER)).unwrap();
         stream.set_nodelay(true).unwrap();
         Connection { stream, buffer: Vec::new(), blocking: true }
+    }
+
+    /// Opens a connection, unless nobody listens any more.
+    pub fn open_if_up(address: SocketAddr) -> Option<Connection> {
+        TcpStream::connect(address).ok().map(Connection::new)
     }
 
     /// Opens a connection to what is just starting.

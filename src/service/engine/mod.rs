@@ -17,16 +17,19 @@ use wstd::time::Instant;
 
 use super::config::Config;
 use super::job::{End, Id, Job, State};
-use super::store::{Place, Result, Role, Store, StoreError};
+use super::store::{Place, Result, Role, Slot, Store, StoreError};
 use super::time::Time;
 use crate::{Problem, StatusCode};
 use drain::Drain;
 
 /// How often the watch looks around.
-const WATCH: Duration = Duration::from_millis(250);
+const WATCH: Duration = Duration::from_millis(50);
 
 /// How long after its last look the watch counts as dead. Nothing depends on there being only one.
-const WATCH_LEASE: Duration = Duration::from_secs(2);
+const WATCH_LEASE: Duration = Duration::from_millis(400);
+
+/// How often the watch looks into a queue in which nothing is due, at least.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What runs the jobs of a store in this invocation.
 pub struct Engine {
@@ -95,9 +98,7 @@ impl Engine {
         if !self.is_anything_left()? {
             return Ok(false);
         }
-        let Some(mut slot) = self.store.enter(Role::Watch, Time::now(), WATCH_LEASE)? else {
-            return Ok(false);
-        };
+        let Some(mut slot) = self.become_watch().await? else { return Ok(false) };
         let mut look_at = Time::now();
         loop {
             if self.is_spent() {
@@ -114,7 +115,7 @@ impl Engine {
                     break;
                 }
                 may_end = slots.held == 0 && outlook.next.is_none();
-                look_at = outlook.next.unwrap_or(now + 4 * WATCH).min(now + 4 * WATCH);
+                look_at = outlook.next.unwrap_or(now + LOOK).min(now + LOOK);
             }
             if slots.expired > 0 || may_end {
                 break;
@@ -125,6 +126,24 @@ impl Engine {
         self.store.leave(slot)?;
         // Who came while this was the watch has returned, and relies on this.
         self.is_anything_left()
+    }
+
+    /// The watch's slot, unless somebody has it who is alive. He may have died with his host a moment
+    /// ago, and nobody might come after this request: so it stays for one look of his, to be certain.
+    async fn become_watch(&self) -> Result<Option<Slot>> {
+        let mut seen = None;
+        loop {
+            let now = Time::now();
+            if let Some(slot) = self.store.enter(Role::Watch, now, WATCH_LEASE)? {
+                return Ok(Some(slot));
+            }
+            let until = self.store.slots(now)?.watch.unwrap_or_default();
+            if seen.is_some_and(|seen| until > seen) {
+                return Ok(None);
+            }
+            seen.get_or_insert(until);
+            sleep(WATCH.into()).await;
+        }
     }
 
     /// Whether anything waits, or runs elsewhere.

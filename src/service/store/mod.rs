@@ -80,13 +80,15 @@ pub enum Role {
     Watch,
 }
 
-/// The state of the slots for drains.
+/// The state of the slots.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Slots {
-    /// How many are held.
+    /// How many of those for drains are held.
     pub held: usize,
     /// How many of those have a lease that ran out.
     pub expired: usize,
+    /// Until when the watch's is, if it is held.
+    pub watch: Option<Time>,
 }
 
 /// A slot that is held by this invocation.

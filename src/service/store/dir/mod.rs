@@ -153,6 +153,7 @@ impl Dir {
         self.files.make_folder(&bucket)?;
         self.files.touch(bucket.join(job.id.to_string()))?;
         self.files.rename(path, self.path("done", job.id))?;
+        fault::trace("settled", job.id, job.run.version);
         self.files.append(self.files.path("totals").join(end.state.name()), b".")
     }
 
@@ -345,9 +346,13 @@ impl Store for Dir {
     fn slots(&self, now: Time) -> Result<Slots> {
         let mut slots = Slots::default();
         for slot in self.files.names("drains")?.iter().filter_map(|name| SlotName::parse(name)) {
-            if let (Some(until), true) = (slot.held, slot.number.is_some()) {
-                slots.held += 1;
-                slots.expired += usize::from(until < now);
+            match (slot.number, slot.held) {
+                (Some(_), Some(until)) => {
+                    slots.held += 1;
+                    slots.expired += usize::from(until < now);
+                }
+                (None, until) => slots.watch = until,
+                (Some(_), None) => {}
             }
         }
         Ok(slots)
