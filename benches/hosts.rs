@@ -122,7 +122,7 @@ fn sleepers() {
     const SLEEPERS: usize = 1000;
     let pool = ["core-instances", "component-instances", "memories", "tables", "stacks"];
     let options = pool.map(|limit| format!("pooling-total-{limit}=10000")).join(",");
-    let host = Setup::new(Kind::Wasmtime, "examples/sleeper").argument("-O").argument(&options).start();
+    let host = Setup::new(Kind::Wasmtime, "examples/sleeper").arguments(&format!("-O {options}")).start();
     let sleep = |sleepers| {
         for _ in 0..sleepers {
             assert_eq!(Connection::open(host.address).get("/").status, 202);

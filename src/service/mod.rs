@@ -98,7 +98,7 @@ impl Service {
     /// Begins what else comes after the answer: an answer that waits for a job's end must not wait for
     /// somebody else to run it.
     fn begin(&self) {
-        let engine = Rc::new(Engine::new(self.store.clone(), self.config.clone()));
+        let engine = Rc::new(self.engine());
         self.work.set(Some(spawn(engine.carry_on(self.own.take()))));
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::process::CommandExt;
+use std::os::unix::{fs::chown, process::CommandExt};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,6 +29,7 @@ pub struct Setup {
     data: Option<PathBuf>,
     address: Option<SocketAddr>,
     user: Option<u32>,
+    without_space: bool,
 }
 
 /// A running host. Dropping it ends it, and prints what it said if the test is failing.
@@ -55,6 +56,7 @@ impl Setup {
             data: None,
             address: None,
             user: None,
+            without_space: false,
         }
     }
 
@@ -88,9 +90,15 @@ impl Setup {
         self
     }
 
-    /// An argument of `wasmtime serve`.
-    pub fn argument(mut self, argument: &str) -> Setup {
-        self.arguments.push(argument.into());
+    /// Arguments of `wasmtime serve`, divided by spaces.
+    pub fn arguments(mut self, arguments: &str) -> Setup {
+        self.arguments.extend(arguments.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// Lets the host write no file longer than 4 MiB, which is more than it needs for itself.
+    pub fn without_space(mut self) -> Setup {
+        self.without_space = true;
         self
     }
 
@@ -103,7 +111,14 @@ impl Setup {
     }
 
     fn command(&self, program: PathBuf) -> Command {
-        let mut command = Command::new(program);
+        let mut command = if self.without_space {
+            // Without the signal, writing is an error.
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""]).arg(program);
+            shell
+        } else {
+            Command::new(program)
+        };
         if let Some(user) = self.user {
             command.uid(user);
         }
@@ -113,6 +128,13 @@ impl Setup {
 
     fn wasmtime(self) -> Host {
         let mut command = self.command(tool("wasmtime"));
+        // A user other than the tests' needs a place of his own for the host's cache.
+        let home = self.user.map(|user| {
+            let home = Folder::new();
+            chown(&home.0, Some(user), None).unwrap();
+            command.env("HOME", &home.0);
+            home
+        });
         let address = self.address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         command.args(["serve", "--addr", &address.to_string()]);
         command.args(["-S", "cli", "-S", "inherit-network", "-S", "allow-ip-name-lookup"]);
@@ -127,7 +149,7 @@ impl Setup {
         let line = server.wait_for("Serving HTTP on http://");
         let address = line.rsplit("http://").next().unwrap_or_default().trim_end_matches('/');
         let address = address.parse().unwrap_or_else(|_| panic!("no address in `{line}`"));
-        Host { address, server, _folder: None }
+        Host { address, server, _folder: home }
     }
 
     fn wash(self) -> Host {
@@ -152,6 +174,9 @@ impl Setup {
         fs::create_dir(folder.0.join(".wash")).unwrap();
         // JSON is YAML.
         fs::write(folder.0.join(".wash/config.yaml"), config.to_string()).unwrap();
+        if self.user.is_some() {
+            chown(&folder.0, self.user, None).unwrap();
+        }
         let mut command = self.command(tool("wash"));
         command.env("HOME", &folder.0).env("XDG_CONFIG_HOME", folder.0.join("config"));
         command.args(["--non-interactive", "-C"]).arg(&folder.0).arg("dev");

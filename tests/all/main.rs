@@ -11,11 +11,13 @@ mod wire;
 
 mod acks;
 mod broken_acks;
+mod bursts;
 mod computing;
 mod contract;
 mod crashes;
 mod failures;
 mod gone;
+mod hostile;
 mod jobs;
 mod mail;
 mod proxy;

@@ -112,12 +112,17 @@ impl Connection {
 
     /// The response to a GET, unless the connection ended before its headers had come.
     pub fn try_response(&mut self) -> Option<Response> {
+        self.try_response_to("GET")
+    }
+
+    /// The same for any method.
+    pub fn try_response_to(&mut self, method: &str) -> Option<Response> {
         while find(&self.buffer, b"\r\n\r\n").is_none() {
             if self.read() == 0 {
                 return None;
             }
         }
-        Some(self.response("GET"))
+        Some(self.response(method))
     }
 
     /// Waits until something of a response has come.

@@ -36,6 +36,7 @@ pub struct Drain {
     bell: Cell<u64>,
     /// When it looks again even so.
     look_at: Cell<Time>,
+    renew_at: Cell<Time>,
     chores_at: Cell<Time>,
     lanes: Cell<usize>,
     /// Why this drain cannot go on.
@@ -54,6 +55,7 @@ impl Drain {
             known: RefCell::default(),
             bell: Cell::default(),
             look_at: Cell::default(),
+            renew_at: Cell::default(),
             chores_at: Cell::default(),
             lanes: Cell::default(),
             broken: RefCell::default(),
@@ -84,12 +86,12 @@ impl Drain {
         engine.store.leave(drain.slot.into_inner())
     }
 
-    /// Renews the lease in time, and once a second takes over what others have lost and tidies up.
+    /// Renews the lease, which is also the sign of life that others rely on, and once a second takes over what others have lost and tidies up.
     fn keep_up(&self) -> Result<()> {
         let (now, lease) = (Time::now(), self.engine.config.lease);
-        let mut slot = self.slot.borrow_mut();
-        if slot.until.since(now) < lease * 2 / 3 {
-            self.engine.store.renew(&mut slot, now, lease)?;
+        if now >= self.renew_at.get() {
+            self.engine.store.renew(&mut self.slot.borrow_mut(), now, lease)?;
+            self.renew_at.set(now + LOOK);
         }
         if now >= self.chores_at.get() {
             self.chores_at.set(now + CERTAIN);

@@ -27,6 +27,7 @@ pub async fn run(drain: &Drain, mut job: Job) -> Result<()> {
         step(drain, &mut job).await?;
     }
     fault::point("ended");
+    drain.engine.say_end(&job);
     while let Some(uri) = job.input.notify.get(job.run.told).cloned() {
         if !wait(drain, &job).await? {
             return Ok(());

@@ -17,7 +17,7 @@ use wstd::time::Instant;
 
 use super::config::Config;
 use super::job::{End, Id, Job, State};
-use super::store::{Place, Result, Role, Slot, Store, StoreError};
+use super::store::{Outlook, Place, Result, Role, Slot, Store, StoreError, WATCHES};
 use super::time::Time;
 use crate::{Problem, StatusCode};
 use drain::Drain;
@@ -25,7 +25,7 @@ use drain::Drain;
 /// How often the watch looks around.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// How long after its last look the watch counts as dead. Nothing depends on there being only one.
+/// How long after its last look the watch counts as dead.
 const WATCH_LEASE: Duration = Duration::from_millis(400);
 
 /// How often the watch looks into a queue in which nothing is due, at least.
@@ -62,7 +62,7 @@ impl Engine {
 
     /// What a continuation does: see this module. `own` is the job that its request has brought.
     pub async fn carry_on(self: Rc<Engine>, own: Option<Id>) {
-        match self.clone().work(own).await {
+        match self.work(own).await {
             Ok(()) | Err(StoreError::Lost) => {}
             Err(error) => eprintln!("afterack: {error}"),
         }
@@ -70,80 +70,69 @@ impl Engine {
 
     async fn work(self: Rc<Engine>, mut own: Option<Id>) -> Result<()> {
         loop {
-            self.adopt()?;
-            if own.is_some() || self.is_anything_due()? {
-                let (role, now) = (Role::Drain(self.config.drains), Time::now());
-                if let Some(slot) = self.store.enter(role, now, self.config.lease)? {
-                    Drain::run(&self, slot, own.take()).await?;
-                }
+            let now = Time::now();
+            let slots = self.store.slots(now)?;
+            if slots.expired > 0 {
+                self.adopt()?;
+                continue;
             }
             if self.is_spent() {
                 return self.relay().await;
             }
-            if !self.watch().await? {
+            if slots.held < self.config.drains {
+                let outlook = if own.is_some() { Outlook::default() } else { self.store.outlook(now, 1)? };
+                if own.is_some() || !outlook.due.is_empty() {
+                    let role = Role::Drain(self.config.drains);
+                    if let Some(slot) = self.store.enter(role, now, self.config.lease)? {
+                        Drain::run(&self, slot, own.take()).await?;
+                        continue;
+                    }
+                } else if slots.held == 0 && outlook.waiting == 0 {
+                    return Ok(());
+                }
+            }
+            // What is left is due later, or others run it, and might lose it.
+            if slots.watches.len() == WATCHES {
+                return Ok(());
+            }
+            let Some(slot) = self.store.enter(Role::Watch, now, WATCH_LEASE)? else { return Ok(()) };
+            if !self.watch(slot).await? {
                 return Ok(());
             }
         }
     }
 
-    /// Whether a job is due and a slot is free for it. When none is, nobody has to know.
-    fn is_anything_due(&self) -> Result<bool> {
-        let now = Time::now();
-        Ok(self.store.slots(now)?.held < self.config.drains && !self.store.outlook(now, 1)?.due.is_empty())
-    }
-
-    /// Waits until there is something to run: whether there is. Not if somebody else waits already, or
-    /// if there is nothing to wait for.
-    async fn watch(&self) -> Result<bool> {
-        if !self.is_anything_left()? {
-            return Ok(false);
-        }
-        let Some(mut slot) = self.become_watch().await? else { return Ok(false) };
-        let mut look_at = Time::now();
-        loop {
-            if self.is_spent() {
-                self.store.leave(slot)?;
-                self.relay().await?;
-                return Ok(false);
-            }
+    /// Waits until there is something to do, or nothing to wait for: whether it is the watch until then.
+    ///
+    /// If somebody else is already, he may have died with his host a moment ago, and nobody might come
+    /// after this request: so it keeps watch, too, until the other one has given a sign of life.
+    async fn watch(&self, mut slot: Slot) -> Result<bool> {
+        let begun = Time::now();
+        let mut look_at = begun;
+        while !self.is_spent() {
             let now = Time::now();
             let slots = self.store.slots(now)?;
-            let mut may_end = false;
-            if slots.expired == 0 && slots.held < self.config.drains && now >= look_at {
+            let is_alive =
+                |&(number, until): &(usize, Time)| number < slot.number && until > begun + WATCH_LEASE;
+            if slots.watches.iter().any(is_alive) {
+                self.store.leave(slot)?;
+                return Ok(false);
+            }
+            if slots.expired > 0 {
+                break;
+            }
+            if slots.held < self.config.drains && now >= look_at {
                 let outlook = self.store.outlook(now, 1)?;
-                if !outlook.due.is_empty() {
+                if !outlook.due.is_empty() || slots.held == 0 && outlook.waiting == 0 {
                     break;
                 }
-                may_end = slots.held == 0 && outlook.next.is_none();
                 look_at = outlook.next.unwrap_or(now + LOOK).min(now + LOOK);
-            }
-            if slots.expired > 0 || may_end {
-                break;
             }
             sleep(WATCH.into()).await;
             self.store.renew(&mut slot, Time::now(), WATCH_LEASE)?;
         }
         self.store.leave(slot)?;
-        // Who came while this was the watch has returned, and relies on this.
-        self.is_anything_left()
-    }
-
-    /// The watch's slot, unless somebody has it who is alive. He may have died with his host a moment
-    /// ago, and nobody might come after this request: so it stays for one look of his, to be certain.
-    async fn become_watch(&self) -> Result<Option<Slot>> {
-        let mut seen = None;
-        loop {
-            let now = Time::now();
-            if let Some(slot) = self.store.enter(Role::Watch, now, WATCH_LEASE)? {
-                return Ok(Some(slot));
-            }
-            let until = self.store.slots(now)?.watch.unwrap_or_default();
-            if seen.is_some_and(|seen| until > seen) {
-                return Ok(None);
-            }
-            seen.get_or_insert(until);
-            sleep(WATCH.into()).await;
-        }
+        Ok(true)
     }
 
     /// Whether anything waits, or runs elsewhere.
@@ -168,7 +157,10 @@ impl Engine {
         let config = &self.config;
         self.store.adopt(Time::now(), config.lease, config.keep, &mut |job| {
             self.after_crash(job);
-            eprintln!("afterack: job {}: its instance was lost; it goes on from its last step", job.id);
+            match job.run.is_over(&job.input) {
+                true => self.say_end(job),
+                false => eprintln!("afterack: job {}: its instance was lost; it goes on", job.id),
+            }
         })
     }
 
@@ -208,12 +200,16 @@ impl Engine {
         job.run.end = Some(End { state, finished: Time::now(), content_type });
         job.run.suspect = false;
         job.run.alone = false;
-        match state {
+    }
+
+    /// Says in the log how a job ended, when that is stored.
+    fn say_end(&self, job: &Job) {
+        match state_of(job, Place::Done) {
             State::Failed => {
                 let error = job.run.error.as_deref().unwrap_or_default();
                 eprintln!("afterack: job {} failed: {error}", job.id);
             }
-            _ => println!("afterack: job {} {}", job.id, state.name()),
+            state => println!("afterack: job {} {}", job.id, state.name()),
         }
     }
 
@@ -233,6 +229,7 @@ impl Engine {
                 job.run.told = job.input.notify.len(); // Whoever cancels it knows.
                 self.end(&mut job, State::Cancelled, None);
                 self.store.give_back(&mut job, self.config.keep)?;
+                self.say_end(&job);
                 return Ok(Cancelled::Yes);
             }
         }

@@ -16,7 +16,10 @@ use super::job::{Id, Input, Job, State};
 use super::time::Time;
 
 /// The most slots for drains that a store has.
-pub const SLOTS: usize = 16;
+pub const SLOTS: usize = 8;
+
+/// How many invocations keep watch at once. One is enough; the others make sure that it lives.
+pub const WATCHES: usize = 4;
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +79,7 @@ pub struct Outlook {
 pub enum Role {
     /// An invocation that runs jobs; slots of this many are used.
     Drain(usize),
-    /// The one invocation that waits for what comes next while nobody has anything to run.
+    /// An invocation that waits for what comes next.
     Watch,
 }
 
@@ -87,17 +90,17 @@ pub struct Slots {
     pub held: usize,
     /// How many of those have a lease that ran out.
     pub expired: usize,
-    /// Until when the watch's is, if it is held.
-    pub watch: Option<Time>,
+    /// The slots for watches that are held, and until when: their leases have not run out.
+    pub watches: Vec<(usize, Time)>,
 }
 
 /// A slot that is held by this invocation.
 #[derive(Debug)]
 pub struct Slot {
+    /// Which of the slots for its role it is.
+    pub number: usize,
     /// What the store knows it by.
     name: String,
-    /// When its lease runs out.
-    pub until: Time,
 }
 
 /// What `GET /metrics` counts.

@@ -68,14 +68,9 @@ impl Files {
     /// The names in a folder, in no order. Names that are not UTF-8 are nobody's.
     pub fn names(&self, folder: impl AsRef<Path>) -> Result<Vec<String>> {
         let path = self.path(folder);
-        let entries = match if_any(fs::read_dir(&path)) {
-            Ok(Some(entries)) => entries,
-            // A slot's folder is renamed while it is read.
-            Ok(None) => return Ok(Vec::new()),
-            Err(error) => return Err(failed("listing", &path, error)),
-        };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        Ok(names.collect())
+        // A slot's folder may be renamed before it is read.
+        let names = if_any(list(&path)).map_err(|error| failed("listing", &path, error))?;
+        Ok(names.unwrap_or_default())
     }
 
     pub fn read(&self, path: &Path) -> Result<Vec<u8>> {
@@ -186,13 +181,24 @@ impl Files {
 
     /// Moves what makes no sense out of the way, and says so.
     pub fn set_aside(&self, path: &Path, reason: &str) -> Result<()> {
+        let aside = self.aside(path, reason);
+        self.rename_if_any(path, aside).map(drop)
+    }
+
+    /// Keeps a copy of what makes no sense, where something must be, and says so.
+    pub fn copy_aside(&self, path: &Path, file: &[u8], reason: &str) -> Result<()> {
+        let aside = self.aside(path, reason);
+        self.write(aside, file, false)
+    }
+
+    fn aside(&self, path: &Path, reason: &str) -> PathBuf {
         let aside = self.path("damaged").join(format!(
             "{}.{:08x}",
             path.file_name().unwrap_or_default().to_string_lossy(),
             Id::new().random()
         ));
         eprintln!("afterack: {}: {reason}; set aside as {}", path.display(), aside.display());
-        self.rename_if_any(path, aside).map(drop)
+        aside
     }
 
     /// Removes what was being written when something died.
@@ -205,6 +211,38 @@ impl Files {
         }
         Ok(())
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn list(path: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(path)?.flatten();
+    Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// By wasi:filesystem, because `std` asks the host for the metadata of each entry, which takes longer than
+/// all the rest.
+#[cfg(target_arch = "wasm32")]
+fn list(path: &Path) -> io::Result<Vec<String>> {
+    use wasi::filesystem::preopens::get_directories;
+    use wasi::filesystem::types::{DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
+
+    let error = |code| match code {
+        ErrorCode::NoEntry => ErrorKind::NotFound.into(),
+        code => io::Error::other(code.name()),
+    };
+    let mounted = get_directories();
+    let mounted = mounted.iter().filter_map(|(folder, name)| Some((folder, path.strip_prefix(name).ok()?)));
+    let Some((folder, rest)) = mounted.min_by_key(|(_, rest)| rest.as_os_str().len()) else {
+        return Err(ErrorKind::NotFound.into());
+    };
+    let rest = rest.to_str().filter(|rest| !rest.is_empty()).unwrap_or(".");
+    let folder = folder.open_at(PathFlags::empty(), rest, OpenFlags::DIRECTORY, DescriptorFlags::READ);
+    let entries = folder.map_err(error)?.read_directory().map_err(error)?;
+    let mut names = Vec::new();
+    while let Some(entry) = entries.read_directory_entry().map_err(error)? {
+        names.push(entry.name);
+    }
+    Ok(names)
 }
 
 fn create(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {

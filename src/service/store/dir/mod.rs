@@ -6,7 +6,7 @@
 //! jobs/ID                what was accepted; written once
 //! queue/DUE.ID           a waiting job: how far it has come, or nothing
 //! later/ID               its DUE, if that is not the time it was accepted
-//! drains/N.free          a free slot
+//! drains/N.free          a free slot; those of the watch are called watchN
 //! drains/N.UNTIL.OWNER/  a slot that is held: in it are its claims, as they were in the queue
 //! done/ID                a job that has ended
 //! desk/TIME.ID           a job that a request has taken out of its place, then
@@ -31,7 +31,7 @@ use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Counts, Due, Outlook, Place, Put, Result, Role, SLOTS, Slot, Slots, Store, StoreError};
+use super::{Counts, Due, Outlook, Place, Put, Result, Role, SLOTS, Slot, Slots, Store, StoreError, WATCHES};
 use crate::service::fault;
 use crate::service::job::{End, Id, Input, Job, Run, State};
 use crate::service::time::Time;
@@ -123,7 +123,7 @@ impl Dir {
             file => match record::decode(&file) {
                 Ok((head, bytes)) => run = Run { bytes, ..head },
                 Err(reason) => {
-                    self.files.set_aside(path, &reason)?;
+                    self.files.copy_aside(path, &file, &reason)?;
                     damage = Some(format!("the record of how far it had come was damaged: {reason}"));
                 }
             },
@@ -140,6 +140,9 @@ impl Dir {
         if let Some(error) = damage {
             let end = End { state: State::Failed, finished: Time::now(), content_type: None };
             run = Run { end: Some(end), error: Some(error), ..Run::default() };
+            let mut job = Job { id, input, run };
+            self.files.save(path, &mut job)?;
+            return Ok(job);
         }
         Ok(Job { id, input, run })
     }
@@ -214,7 +217,8 @@ impl Store for Dir {
         // All slots at once, so that none of them can be there twice.
         let drains = self.files.unused();
         self.files.make_folder(&drains)?;
-        for slot in (0..SLOTS).map(|number| format!("{number}.free")).chain(["watch.free".into()]) {
+        let slots = (0..SLOTS).map(|number| format!("{number}.free"));
+        for slot in slots.chain((0..WATCHES).map(|number| format!("watch{number}.free"))) {
             self.files.make_folder(drains.join(slot))?;
         }
         match self.files.rename(&drains, self.files.path("drains")) {
@@ -346,23 +350,22 @@ impl Store for Dir {
     fn slots(&self, now: Time) -> Result<Slots> {
         let mut slots = Slots::default();
         for slot in self.files.names("drains")?.iter().filter_map(|name| SlotName::parse(name)) {
-            match (slot.number, slot.held) {
-                (Some(_), Some(until)) => {
+            match slot.held {
+                Some(until) if slot.is_watch && until >= now => slots.watches.push((slot.number, until)),
+                Some(until) if !slot.is_watch => {
                     slots.held += 1;
                     slots.expired += usize::from(until < now);
                 }
-                (None, until) => slots.watch = until,
-                (Some(_), None) => {}
+                _ => {}
             }
         }
         Ok(slots)
     }
 
     fn enter(&self, role: Role, now: Time, lease: Duration) -> Result<Option<Slot>> {
-        let fits = |slot: &SlotName| match (role, slot.number) {
-            (Role::Drain(slots), Some(number)) => number < slots && slot.held.is_none(),
-            (Role::Watch, None) => slot.held.is_none_or(|until| until < now),
-            _ => false,
+        let fits = |slot: &SlotName| match role {
+            Role::Drain(slots) => !slot.is_watch && slot.number < slots && slot.held.is_none(),
+            Role::Watch => slot.is_watch && slot.held.is_none_or(|until| until < now),
         };
         let drains = self.files.path("drains");
         let names = self.files.names("drains")?;
@@ -390,8 +393,9 @@ impl Store for Dir {
 
     fn leave(&self, slot: Slot) -> Result<()> {
         let drains = self.files.path("drains");
-        let (number, _) = slot.name.split_once('.').expect("a slot that is held has such a name");
-        match self.files.rename_if_any(drains.join(&slot.name), drains.join(format!("{number}.free")))? {
+        let held = SlotName::parse(&slot.name).expect("a slot that is held has such a name");
+        let free = format!("{}.free", held.name());
+        match self.files.rename_if_any(drains.join(&slot.name), drains.join(free))? {
             true => Ok(()),
             false => Err(StoreError::Lost),
         }
@@ -432,7 +436,7 @@ impl Store for Dir {
         let drains = self.files.path("drains");
         for lost in self.files.names("drains")? {
             let Some(lost) = SlotName::parse(&lost) else { continue };
-            if lost.number.is_none() || lost.held.is_none_or(|until| until >= now) {
+            if lost.is_watch || lost.held.is_none_or(|until| until >= now) {
                 continue;
             }
             let slot = lost.hold(now + lease);
@@ -518,7 +522,7 @@ impl Store for Dir {
             ended: [State::Succeeded, State::Failed, State::Cancelled].map(|state| (state, 0)),
         };
         for slot in self.files.names("drains")? {
-            if let Some(SlotName { number: Some(_), held: Some(until), .. }) = SlotName::parse(&slot) {
+            if let Some(SlotName { is_watch: false, held: Some(until), .. }) = SlotName::parse(&slot) {
                 counts.running += self.files.names(Path::new("drains").join(&slot))?.len();
                 counts.drains += usize::from(until >= now);
             }
@@ -552,26 +556,34 @@ impl Dir {
 /// The name of a slot's directory.
 struct SlotName<'a> {
     text: &'a str,
-    /// `None` is the watch.
-    number: Option<usize>,
+    is_watch: bool,
+    number: usize,
     /// Until when it is held, if it is.
     held: Option<Time>,
 }
 
 impl SlotName<'_> {
     fn parse(text: &str) -> Option<SlotName<'_>> {
-        let (number, rest) = text.split_once('.')?;
-        let number = if number == "watch" { None } else { Some(number.parse().ok()?) };
+        let (name, rest) = text.split_once('.')?;
+        let number = name.strip_prefix("watch");
         let held = match rest {
             "free" => None,
             _ => Some(Time(rest.split_once('.')?.0.parse().ok()?)),
         };
-        Some(SlotName { text, number, held })
+        let is_watch = number.is_some();
+        Some(SlotName { text, is_watch, number: number.unwrap_or(name).parse().ok()?, held })
     }
 
-    /// Its name while it is held until then, by an owner that no other has the name of.
+    fn name(&self) -> String {
+        format!("{}{}", if self.is_watch { "watch" } else { "" }, self.number)
+    }
+
+    /// The slot while it is held until then, by an owner that no other has the name of.
     fn hold(&self, until: Time) -> Slot {
-        let number = self.number.map_or("watch".into(), |number| number.to_string());
-        Slot { name: format!("{number}.{:013}.{:08x}", until.0, Id::new().random()), until }
+        let name = format!("{}.{:013}.{:08x}", self.name(), until.0, Id::new().random());
+        Slot { number: self.number, name }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Many jobs at once, and jobs longer than a host lets an invocation live.
+
+use std::fs;
+use std::process::Command;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use crate::host::{Folder, Host, Kind, free_address, on_every_host_with_a_folder, root};
+use crate::jobs::{Client, JSON, component};
+use crate::wire::Connection;
+
+const JOBS: usize = 2000;
+
+on_every_host_with_a_folder! {
+    /// On `wasmtime serve`, as `make up` starts it, with all connections open at once; on `wash dev`,
+    /// which has no limit to queue them behind, by 100 clients.
+    fn a_burst_of_2000_jobs_is_acknowledged_and_done(kind: Kind) -> String {
+        let data = Folder::new();
+        let setup = component(kind, &data.0).variable("AFTERACK_LEASE", "10s");
+        let host = if kind == Kind::Wasmtime {
+            let limit = Command::new("prlimit").args(["--nofile=8192", "--pid", &std::process::id().to_string()]).status();
+            assert!(limit.is_ok_and(|limit| limit.success()), "8192 open files are needed");
+            setup.arguments(&fs::read_to_string(root().join(".setup/wasmtime-options")).unwrap()).start()
+        } else {
+            // It kills an instance that has run for ten seconds, a drain, too.
+            let address = free_address();
+            let url = format!("http://{address}");
+            setup.address(address).variable("AFTERACK_BUDGET", "5s").variable("AFTERACK_SELF", url).start()
+        };
+        let ids = if kind == Kind::Wasmtime { all_at_once(&host) } else { by_clients(&host, 100) };
+        assert_eq!(ids.len(), JOBS);
+        let client = Client(&host);
+        let begun = Instant::now();
+        loop {
+            let (running, drains) = (client.metric(r#"afterack_jobs{state="running"}"#), client.metric("afterack_drains"));
+            assert!(running <= 4 * 64 && drains <= 4, "{running} run in {drains} drains");
+            if client.metric(r#"afterack_jobs_ended_total{state="succeeded"}"#) == JOBS as u64 {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(180), "{}", client.get("/metrics").text());
+            sleep(Duration::from_millis(300));
+        }
+        for id in ids {
+            assert_eq!(client.status(&id)["state"], "succeeded");
+        }
+        "yes".into()
+    }
+
+    /// `-W timeout=5s` kills a request's instance five seconds after the request, and wash one that has
+    /// computed for ten; with a budget below that, each hands over to the next before.
+    fn a_job_longer_than_an_invocation_may_live_is_done_by_relay(kind: Kind) -> String {
+        let (data, address) = (Folder::new(), free_address());
+        let setup = component(kind, &data.0)
+            .address(address)
+            .variable("AFTERACK_BUDGET", "3s")
+            .variable("AFTERACK_LEASE", "30s")
+            .variable("AFTERACK_SELF", format!("http://{address}"));
+        let (host, input) = match kind {
+            Kind::Wasmtime => (setup.arguments("-W timeout=5s").start(), r#"{"steps":30,"step_ms":1000}"#),
+            _ => (setup.start(), r#"{"steps":60,"step_ms":500,"cpu":true}"#),
+        };
+        let id = Client(&host).job(input);
+        // Nobody asks for anything until it is done.
+        host.wait_for_output(&format!("{id} succeeded"));
+        assert!(host.output("its instance was lost").is_empty());
+        let job = Client(&host).status(&id);
+        assert_eq!(job["progress"]["done"], job["progress"]["total"]);
+        "yes".into()
+    }
+}
+
+/// The ids of jobs that are posted by connections which are all open before the first answer is read.
+fn all_at_once(host: &Host) -> Vec<String> {
+    let mut connections: Vec<_> = (0..JOBS).map(|_| Connection::open(host.address)).collect();
+    for connection in &mut connections {
+        connection.send(request());
+    }
+    connections.iter_mut().map(id).collect()
+}
+
+fn by_clients(host: &Host, clients: usize) -> Vec<String> {
+    let address = host.address;
+    let client = move || {
+        let mut connection = Connection::open(address);
+        let post = |_| {
+            connection.send(request());
+            id(&mut connection)
+        };
+        (0..JOBS / clients).map(post).collect::<Vec<_>>()
+    };
+    let clients: Vec<_> = (0..clients).map(|_| thread::spawn(client)).collect();
+    clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+}
+
+fn request() -> String {
+    let input = r#"{"steps":3,"step_ms":1000}"#;
+    format!(
+        "POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n{input}",
+        input.len()
+    )
+}
+
+fn id(connection: &mut Connection) -> String {
+    let ack = connection.response("POST");
+    assert_eq!(ack.status, 202, "{}", ack.text());
+    ack.json()["id"].as_str().unwrap().to_owned()
+}
