@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help up test build tools test-tools lint hosts bench ci mail clean
+.PHONY: help up test build tools test-tools lint hosts bench soak ci mail clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
@@ -32,6 +32,9 @@ hosts: test ## run the tests and write what each host does into docs/hosts.md
 
 bench: tools build ## measure: ratios in one run
 	cargo bench --quiet --bench hosts
+
+soak: test-tools build ## kill hosts under load for 500 rounds (SOAK=… for more or fewer)
+	SOAK=$${SOAK:-500} cargo test --locked --quiet --test all -- killed_hosts
 
 ci: lint test ## all that must hold: lint, tests, and the build by both compilers
 	.setup/ways

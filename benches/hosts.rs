@@ -4,6 +4,7 @@
 #[expect(dead_code, unused_macros, unused_imports, reason = "the tests use more of it")]
 #[path = "../tests/all/host.rs"]
 mod host;
+mod jobs;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/all/recorder.rs"]
 mod recorder;
@@ -31,6 +32,10 @@ fn main() {
     time_to_ack(50, 60);
     acks_beside_computing();
     sleepers();
+    jobs::durable_time_to_ack();
+    jobs::full_store();
+    jobs::sleeping_jobs();
+    jobs::throughput();
 }
 
 fn sizes() {

@@ -19,8 +19,8 @@ use crate::service::time::Time;
 /// How often a drain with room looks whether something has come.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How often it looks without a sign of that, whether others have died, and what may be removed.
-const CERTAIN: Duration = Duration::from_secs(1);
+/// How often it looks whether others have died, and what may be removed.
+const CHORES: Duration = Duration::from_secs(1);
 
 /// How many due jobs are known beforehand, so that a long queue is not listed for every job.
 const KNOWN: usize = 1024;
@@ -32,10 +32,6 @@ pub struct Drain {
     slot: RefCell<Slot>,
     /// The due jobs that are known, first come first.
     known: RefCell<VecDeque<Due>>,
-    /// What the queue's bell said at the last look.
-    bell: Cell<u64>,
-    /// When it looks again even so.
-    look_at: Cell<Time>,
     renew_at: Cell<Time>,
     chores_at: Cell<Time>,
     lanes: Cell<usize>,
@@ -53,8 +49,6 @@ impl Drain {
             gate: RwLock::new(()),
             slot: slot.into(),
             known: RefCell::default(),
-            bell: Cell::default(),
-            look_at: Cell::default(),
             renew_at: Cell::default(),
             chores_at: Cell::default(),
             lanes: Cell::default(),
@@ -94,7 +88,7 @@ impl Drain {
             self.renew_at.set(now + LOOK);
         }
         if now >= self.chores_at.get() {
-            self.chores_at.set(now + CERTAIN);
+            self.chores_at.set(now + CHORES);
             self.engine.adopt()?;
             self.engine.store.tidy(now, self.engine.config.keep)?;
         }
@@ -156,18 +150,14 @@ impl Drain {
         Ok(None)
     }
 
-    /// Looks which jobs are due, if that may have changed: whether some are known now.
+    /// Looks which jobs are due: whether some are known now.
     fn look(&self) -> Result<bool> {
-        let (store, now) = (&self.engine.store, Time::now());
-        let bell = store.bell()?;
-        if self.engine.is_spent() || bell == self.bell.get() && now < self.look_at.get() {
+        let engine = &self.engine;
+        if engine.is_spent() || !engine.look(KNOWN)? {
             return Ok(false);
         }
-        let outlook = store.outlook(now, KNOWN)?;
-        self.bell.set(bell);
-        self.look_at.set(outlook.next.unwrap_or(now + CERTAIN).min(now + CERTAIN));
-        *self.known.borrow_mut() = outlook.due.into();
-        Ok(!self.known.borrow().is_empty())
+        self.known.borrow_mut().extend(engine.looked.borrow_mut().0.due.drain(..));
+        Ok(true)
     }
 
     /// What a lane does to the store, it does as the holder of this drain's slot.

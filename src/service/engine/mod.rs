@@ -9,6 +9,7 @@ mod drain;
 mod lane;
 mod relay;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,7 +29,11 @@ const WATCH: Duration = Duration::from_millis(50);
 /// How long after its last look the watch counts as dead.
 const WATCH_LEASE: Duration = Duration::from_millis(400);
 
-/// How often the watch looks into a queue in which nothing is due, at least.
+/// How recent a sign of life is that a request relies on at once.
+const FRESH: Duration = Duration::from_millis(30);
+
+/// How long a look into the queue counts without a sign that it has changed. Two changes within the same
+/// few milliseconds may look like one.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What runs the jobs of a store in this invocation.
@@ -36,6 +41,8 @@ pub struct Engine {
     store: Rc<dyn Store>,
     config: Rc<Config>,
     begun: Instant,
+    /// What the queue held at the last look, when that was, and what its bell said.
+    looked: RefCell<(Outlook, Time, u64)>,
 }
 
 /// What came of asking for a job's cancellation.
@@ -57,7 +64,7 @@ pub enum Retried {
 
 impl Engine {
     pub fn new(store: Rc<dyn Store>, config: Rc<Config>) -> Engine {
-        Engine { store, config, begun: Instant::now() }
+        Engine { store, config, begun: Instant::now(), looked: RefCell::default() }
     }
 
     /// What a continuation does: see this module. `own` is the job that its request has brought.
@@ -80,20 +87,24 @@ impl Engine {
                 return self.relay().await;
             }
             if slots.held < self.config.drains {
-                let outlook = if own.is_some() { Outlook::default() } else { self.store.outlook(now, 1)? };
-                if own.is_some() || !outlook.due.is_empty() {
+                if own.is_some() || self.look(1)? {
                     let role = Role::Drain(self.config.drains);
                     if let Some(slot) = self.store.enter(role, now, self.config.lease)? {
                         Drain::run(&self, slot, own.take()).await?;
                         continue;
                     }
-                } else if slots.held == 0 && outlook.waiting == 0 {
+                } else if slots.held == 0 && self.is_queue_empty() {
                     return Ok(());
                 }
             }
             // What is left is due later, or others run it, and might lose it.
             if slots.watches.len() == WATCHES {
-                return Ok(());
+                // With so many, one of them has just been seen, unless they have all died at once.
+                if slots.watches.iter().any(|(_, until)| *until + FRESH > now + WATCH_LEASE) {
+                    return Ok(());
+                }
+                sleep(FRESH.into()).await;
+                continue;
             }
             let Some(slot) = self.store.enter(Role::Watch, now, WATCH_LEASE)? else { return Ok(()) };
             if !self.watch(slot).await? {
@@ -108,7 +119,6 @@ impl Engine {
     /// after this request: so it keeps watch, too, until the other one has given a sign of life.
     async fn watch(&self, mut slot: Slot) -> Result<bool> {
         let begun = Time::now();
-        let mut look_at = begun;
         while !self.is_spent() {
             let now = Time::now();
             let slots = self.store.slots(now)?;
@@ -121,12 +131,9 @@ impl Engine {
             if slots.expired > 0 {
                 break;
             }
-            if slots.held < self.config.drains && now >= look_at {
-                let outlook = self.store.outlook(now, 1)?;
-                if !outlook.due.is_empty() || slots.held == 0 && outlook.waiting == 0 {
-                    break;
-                }
-                look_at = outlook.next.unwrap_or(now + LOOK).min(now + LOOK);
+            if slots.held < self.config.drains && (self.look(1)? || slots.held == 0 && self.is_queue_empty())
+            {
+                break;
             }
             sleep(WATCH.into()).await;
             self.store.renew(&mut slot, Time::now(), WATCH_LEASE)?;
@@ -137,8 +144,26 @@ impl Engine {
 
     /// Whether anything waits, or runs elsewhere.
     fn is_anything_left(&self) -> Result<bool> {
-        let now = Time::now();
-        Ok(self.store.slots(now)?.held > 0 || self.store.outlook(now, 0)?.waiting > 0)
+        Ok(self.store.slots(Time::now())?.held > 0 || self.look(1)? || !self.is_queue_empty())
+    }
+
+    /// Looks into the queue, if it may have changed, for at most this many due jobs: whether there are
+    /// any. A long queue takes a while to list.
+    fn look(&self, most: usize) -> Result<bool> {
+        let (bell, now) = (self.store.bell()?, Time::now());
+        let mut looked = self.looked.borrow_mut();
+        let (outlook, at, rung) = &*looked;
+        let is_due = outlook.next.is_some_and(|next| next <= now);
+        if bell == *rung && now < *at + LOOK && !is_due && outlook.due.is_empty() {
+            return Ok(false);
+        }
+        *looked = (self.store.outlook(now, most)?, now, bell);
+        Ok(!looked.0.due.is_empty())
+    }
+
+    /// Whether nothing waited at the last look.
+    fn is_queue_empty(&self) -> bool {
+        self.looked.borrow().0.waiting == 0
     }
 
     /// Whether this invocation has gone on for as long as it may.

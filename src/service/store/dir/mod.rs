@@ -27,6 +27,7 @@
 mod files;
 mod record;
 
+use std::cell::Cell;
 use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,8 +38,11 @@ use crate::service::job::{End, Id, Input, Job, Run, State};
 use crate::service::time::Time;
 use files::{Files, name, parse_name};
 
-/// Queues up to this long are counted anew for every answer.
+/// With a limit up to this, the queue is counted for every answer.
 const COUNTED: usize = 1000;
+
+/// How many jobs a queue has at least whose length is noted when it is listed anyway.
+const LONG: usize = 100;
 
 /// How old the count of a longer queue may be.
 const COUNT_AGE: Duration = Duration::from_secs(1);
@@ -56,11 +60,13 @@ const BUCKETS: u32 = 32;
 #[derive(Debug)]
 pub struct Dir {
     files: Files,
+    /// The last directory in `expiry` that this invocation has put a job into.
+    bucket: Cell<Time>,
 }
 
 impl Dir {
     pub fn new(root: impl Into<PathBuf>) -> Dir {
-        Dir { files: Files::new(root.into()) }
+        Dir { files: Files::new(root.into()), bucket: Cell::default() }
     }
 
     /// Where a waiting job is, if it is.
@@ -153,7 +159,9 @@ impl Dir {
         let width = (keep / BUCKETS).max(Duration::from_secs(1)).as_millis() as u64;
         let expires = Time(((end.finished + keep).0 / width + 1) * width);
         let bucket = self.files.path("expiry").join(format!("{:013}", expires.0));
-        self.files.make_folder(&bucket)?;
+        if self.bucket.replace(expires) != expires {
+            self.files.make_folder(&bucket)?;
+        }
         self.files.touch(bucket.join(job.id.to_string()))?;
         self.files.rename(path, self.path("done", job.id))?;
         fault::trace("settled", job.id, job.run.version);
@@ -171,8 +179,11 @@ impl Dir {
         self.files.rename(path, self.files.path("queue").join(name(due, id)))
     }
 
-    /// Notes how long a long queue is.
+    /// Notes how long the queue is, if it takes a while to count.
     fn count(&self, waiting: usize, now: Time) -> Result<()> {
+        if waiting < LONG {
+            return Ok(());
+        }
         let count = format!("{waiting} {}", now.0);
         self.files.write(self.files.path("count"), count.as_bytes(), false)
     }
@@ -261,9 +272,7 @@ impl Store for Dir {
             return Ok(waiting >= limit);
         }
         let waiting = self.files.names("queue")?.len();
-        if limit > COUNTED {
-            self.count(waiting, now)?;
-        }
+        self.count(waiting, now)?;
         Ok(waiting >= limit)
     }
 
@@ -337,9 +346,7 @@ impl Store for Dir {
             }
         }
         outlook.due = due.into_sorted_vec();
-        if outlook.waiting > COUNTED {
-            self.count(outlook.waiting, now)?;
-        }
+        self.count(outlook.waiting, now)?;
         Ok(outlook)
     }
 

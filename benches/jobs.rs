@@ -1,0 +1,158 @@
+//! What jobs cost: recording them, keeping many, sleeping, running them.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use crate::Times;
+use crate::host::{Folder, Host, Kind, Setup};
+use crate::wire::Connection;
+
+/// Between two measurements, so that the rest of the one does not slow down the other.
+const PAUSE: Duration = Duration::from_millis(10);
+
+fn component(data: &Folder) -> Setup {
+    Setup::new(Kind::Wasmtime, "afterack").data(&data.0)
+}
+
+/// The time that the ack of a job takes.
+fn post(connection: &mut Connection, input: &str) -> Duration {
+    let begun = Instant::now();
+    let ack = connection.post("/jobs/demo", "", input.as_bytes());
+    assert_eq!(ack.status, 202, "{}", ack.text());
+    begun.elapsed()
+}
+
+/// Posts this many jobs by 20 clients.
+fn post_all(host: &Host, jobs: usize, input: &'static str) {
+    let address = host.address;
+    let client = move || {
+        let mut connection = Connection::open(address);
+        for _ in 0..jobs / 20 {
+            post(&mut connection, input);
+        }
+    };
+    let clients: Vec<_> = (0..20).map(|_| thread::spawn(client)).collect();
+    for client in clients {
+        client.join().expect("a client that gets its acks");
+    }
+}
+
+fn metric(host: &Host, name: &str) -> usize {
+    let text = Connection::open(host.address).get("/metrics").text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.expect("/metrics has it")
+}
+
+fn wait_for(host: &Host, name: &str, count: usize) {
+    let begun = Instant::now();
+    while metric(host, name) != count {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{name} is {}", metric(host, name));
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Creates, writes, syncs and renames one file of a record's size.
+fn write(folder: &Path) -> Duration {
+    let begun = Instant::now();
+    let mut file = File::create_new(folder.join("tmp")).expect("a folder to write to");
+    file.write_all(&[b'x'; 150]).and_then(|()| file.sync_all()).expect("a disk with room");
+    fs::rename(folder.join("tmp"), folder.join("file")).expect("a folder to write to");
+    begun.elapsed()
+}
+
+/// The ack of a job that is recorded first, against hello world and the disk, in turns.
+pub fn durable_time_to_ack() {
+    let (data, files) = (Folder::new(), Folder::new());
+    let hello = Setup::new(Kind::Wasmtime, "examples/hello").start();
+    let host = component(&data).start();
+    let (mut to_hello, mut to_host) = (Connection::open(hello.address), Connection::open(host.address));
+    let [mut hellos, mut acks, mut writes] = [const { Vec::new() }; 3];
+    for _ in 0..500 {
+        let begun = Instant::now();
+        assert_eq!(to_hello.get("/").status, 202);
+        hellos.push(begun.elapsed());
+        writes.push(write(&files.0));
+        acks.push(post(&mut to_host, r#"{"steps":1,"step_ms":0}"#));
+        sleep(PAUSE);
+    }
+    let [hello, ack, write] = [hellos, acks, writes].map(Times::new);
+    let limit = hello.at(0.5) + 2.0 * write.at(0.5);
+    println!("durable time-to-ack: {ack}; hello world: {hello}; a file written and synced: {write};");
+    println!("  median of the first {:.3} ms (at most hello + 2 files = {limit:.3} ms)", ack.at(0.5));
+}
+
+/// The same with 10,000 finished jobs and 1,000 waiting ones, against an empty store, in turns.
+pub fn full_store() {
+    let folders = [Folder::new(), Folder::new()];
+    let hosts = folders.each_ref().map(|data| component(data).start());
+    post_all(&hosts[1], 10_000, r#"{"steps":1,"step_ms":0}"#);
+    wait_for(&hosts[1], r#"afterack_jobs_ended_total{state="succeeded"}"#, 10_000);
+    post_all(&hosts[1], 1000, r#"{"failures":1,"retry_after_ms":3600000}"#);
+    wait_for(&hosts[1], r#"afterack_jobs{state="queued"}"#, 1000);
+    wait_for(&hosts[1], r#"afterack_jobs{state="running"}"#, 0);
+    let mut connections = hosts.each_ref().map(|host| Connection::open(host.address));
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..10 {
+        for (connection, times) in connections.iter_mut().zip(&mut times) {
+            for _ in 0..100 {
+                times.push(post(connection, r#"{"steps":1,"step_ms":0}"#));
+                sleep(PAUSE);
+            }
+        }
+    }
+    let [empty, full] = times.map(Times::new);
+    println!(
+        "10,000 finished and 1,000 waiting jobs: {full}; none: {empty}; ratio of p99 {:.2} (at most 1.3)",
+        full.at(0.99) / empty.at(0.99)
+    );
+}
+
+/// Memory of jobs that sleep, 250 in each of 4 instances.
+pub fn sleeping_jobs() {
+    let data = Folder::new();
+    let host = component(&data).variable("AFTERACK_LANES", 250).start();
+    post_all(&host, 100, r#"{"steps":1,"step_ms":0}"#);
+    wait_for(&host, r#"afterack_jobs_ended_total{state="succeeded"}"#, 100);
+    let before = host.memory_kib("VmRSS:");
+    post_all(&host, 1000, r#"{"steps":4,"step_ms":9000}"#);
+    wait_for(&host, r#"afterack_jobs{state="running"}"#, 1000);
+    sleep(Duration::from_secs(1));
+    let each = (host.memory_kib("VmRSS:") - before) / 1000.0;
+    println!("a sleeping job, of 1000 in 4 instances: {each:.1} KiB resident (at most 16)");
+}
+
+/// Jobs of 10 ms by one instance with 64 lanes.
+pub fn throughput() {
+    const JOBS: usize = 4000;
+    let (data, files) = (Folder::new(), Folder::new());
+    let waiting = component(&data).variable("AFTERACK_DRAINS", 1).variable("AFTERACK_LANES", 1).start();
+    post_all(&waiting, 20, r#"{"steps":2,"step_ms":5000}"#);
+    post_all(&waiting, JOBS, r#"{"steps":1,"step_ms":10}"#);
+    waiting.kill();
+    let host = component(&data).variable("AFTERACK_DRAINS", 1).variable("AFTERACK_LEASE", "1s").start();
+    // One request that brings a drain; then nobody asks for anything.
+    assert_eq!(Connection::open(host.address).get("/healthz").status, 200);
+    let ended = || fs::metadata(data.0.join("totals/succeeded")).map_or(0, |total| total.len() as usize);
+    let wait_for = |count: usize| {
+        let begun = Instant::now();
+        while ended() < count {
+            assert!(begun.elapsed() < Duration::from_secs(120), "{} have ended", ended());
+            sleep(Duration::from_millis(5));
+        }
+        (Instant::now(), ended())
+    };
+    let ((begun, first), (end, last)) = (wait_for(JOBS / 10), wait_for(JOBS * 9 / 10));
+    let rate = (last - first) as f64 / (end - begun).as_secs_f64();
+    drop(host);
+    let write = Times::new((0..300).map(|_| write(&files.0)).collect());
+    // Such a job is stored twice: when its step waits, and when it has ended.
+    let syncs = 1000.0 / write.at(0.5) / 2.0;
+    println!(
+        "10 ms jobs in 64 lanes: {rate:.0} per second, {:.0} % of lanes ÷ time, {:.0} % of what the disk's syncs allow, {syncs:.0} (at least 70 % of either)",
+        100.0 * rate / 6400.0,
+        100.0 * rate / syncs
+    );
+}
