@@ -256,7 +256,9 @@ impl Store for Dir {
             self.files.remove_if_any(self.path("fresh", id))?;
             return Ok(self.known(key, digest)?.unwrap_or(Put::Conflict));
         }
-        self.files.rename(self.path("fresh", id), self.files.path("queue").join(name(id.created(), id)))?;
+        // Whoever came with the same key may have done it already.
+        self.files
+            .rename_if_any(self.path("fresh", id), self.files.path("queue").join(name(id.created(), id)))?;
         fault::point("recorded");
         Ok(Put::New)
     }

@@ -122,6 +122,19 @@ fn a_lost_slot_cannot_be_written_through() {
 }
 
 #[test]
+fn a_key_that_many_use_at_once_makes_one_job() {
+    for _ in 0..20 {
+        let temporary = Temporary::new();
+        let put = |store: &Dir| {
+            let input = Input { key: Some("key".into()), ..Input::default() };
+            store.put(Id::new(), &input, "same").unwrap() == Put::New
+        };
+        assert_eq!(winners(put, &temporary), 1);
+        assert_eq!(temporary.store().outlook(Time::now(), 9).unwrap().waiting, 1);
+    }
+}
+
+#[test]
 fn a_key_that_was_taken_by_one_who_died_still_leads_to_a_job_that_runs() {
     let temporary = Temporary::new();
     let store = temporary.store();
