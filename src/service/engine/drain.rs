@@ -49,7 +49,7 @@ impl Drain {
             gate: RwLock::new(()),
             slot: slot.into(),
             known: RefCell::default(),
-            renew_at: Cell::default(),
+            renew_at: Cell::new(Time::now() + LOOK), // It has just begun.
             chores_at: Cell::default(),
             lanes: Cell::default(),
             broken: RefCell::default(),
@@ -80,7 +80,7 @@ impl Drain {
         engine.store.leave(drain.slot.into_inner())
     }
 
-    /// Renews the lease, which is also the sign of life that others rely on, and once a second takes over what others have lost and tidies up.
+    /// Renews the lease at every look, and once a second takes over what others have lost and tidies up.
     fn keep_up(&self) -> Result<()> {
         let (now, lease) = (Time::now(), self.engine.config.lease);
         if now >= self.renew_at.get() {

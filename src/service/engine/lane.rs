@@ -60,7 +60,6 @@ async fn wait(drain: &Drain, job: &Job) -> Result<bool> {
 async fn step(drain: &Drain, job: &mut Job) -> Result<()> {
     let engine = &drain.engine;
     if engine.store.is_cancelled(job.id)? {
-        job.run.told = job.input.notify.len(); // Whoever cancels it knows.
         engine.end(job, State::Cancelled, None);
         return save(drain, job);
     }

@@ -225,6 +225,9 @@ impl Engine {
         job.run.end = Some(End { state, finished: Time::now(), content_type });
         job.run.suspect = false;
         job.run.alone = false;
+        if state == State::Cancelled {
+            job.run.told = job.input.notify.len(); // Whoever cancels it knows.
+        }
     }
 
     /// Says in the log how a job ended, when that is stored.
@@ -251,7 +254,6 @@ impl Engine {
                 return Ok(Cancelled::Yes);
             }
             if let Some(mut job) = self.store.take(id, Place::Queue)? {
-                job.run.told = job.input.notify.len(); // Whoever cancels it knows.
                 self.end(&mut job, State::Cancelled, None);
                 self.store.give_back(&mut job, self.config.keep)?;
                 self.say_end(&job);

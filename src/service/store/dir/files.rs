@@ -134,8 +134,7 @@ impl Files {
 
     /// Makes an empty file, unless there is one.
     pub fn touch(&self, path: impl AsRef<Path>) -> Result<()> {
-        let touched = OpenOptions::new().append(true).create(true).open(&path);
-        touched.map(drop).map_err(|error| failed("writing", path.as_ref(), error))
+        self.append(path, b"")
     }
 
     pub fn append(&self, path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {

@@ -73,7 +73,16 @@ impl Dir {
     fn queued(&self, id: Id) -> Result<PathBuf> {
         let later = self.files.read_if_any(self.path("later", id))?;
         let time = later.and_then(|text| String::from_utf8(text).ok()?.parse().ok().map(Time));
-        Ok(self.files.path("queue").join(name(time.unwrap_or(id.created()), id)))
+        Ok(self.in_queue(time.unwrap_or(id.created()), id))
+    }
+
+    fn in_queue(&self, due: Time, id: Id) -> PathBuf {
+        self.files.path("queue").join(name(due, id))
+    }
+
+    /// Puts a job that is recorded into the queue, unless somebody has.
+    fn begin(&self, id: Id) -> Result<()> {
+        self.files.rename_if_any(self.path("fresh", id), self.in_queue(id.created(), id)).map(drop)
     }
 
     fn path(&self, folder: &str, id: Id) -> PathBuf {
@@ -87,8 +96,9 @@ impl Dir {
         Ok(name.map(|name| self.files.path("desk").join(name)))
     }
 
-    fn claimed(&self, slot: &Slot, id: Id) -> PathBuf {
-        self.files.path("drains").join(&slot.name).join(id.to_string())
+    /// Where a job is that is claimed, in the slot of this name.
+    fn claimed(&self, slot: &str, id: Id) -> PathBuf {
+        self.files.path("drains").join(slot).join(id.to_string())
     }
 
     /// How far a job has come, and where it stands.
@@ -98,13 +108,11 @@ impl Dir {
             if let Some(file) = self.files.read_if_any(self.path("done", id))? {
                 return Ok(Some((file, Place::Done)));
             }
-            for slot in self.files.names("drains")?.iter().filter_map(|slot| SlotName::parse(slot)) {
-                if let Some(file) = slot.held.and_then(|_| {
-                    self.files
-                        .read_if_any(self.files.path("drains").join(slot.text).join(id.to_string()))
-                        .transpose()
-                }) {
-                    return Ok(Some((file?, Place::Slot)));
+            for slot in self.files.names("drains")? {
+                if SlotName::parse(&slot).is_some_and(|slot| slot.held.is_some())
+                    && let Some(file) = self.files.read_if_any(self.claimed(&slot, id))?
+                {
+                    return Ok(Some((file, Place::Slot)));
                 }
             }
             if let Some(file) = self.files.read_if_any(self.queued(id)?)? {
@@ -122,17 +130,15 @@ impl Dir {
     /// The whole job whose course is in the file at `path`. If its records make no sense they are set
     /// aside, and the job has failed.
     fn load(&self, id: Id, path: &Path) -> Result<Job> {
-        let (mut input, mut run) = (Input::default(), Run { due: id.created(), ..Run::default() });
+        let (mut input, mut run) = (Input::default(), Run::default());
         let mut damage = None;
-        match self.files.read(path)? {
-            file if file.is_empty() => {}
-            file => match record::decode(&file) {
-                Ok((head, bytes)) => run = Run { bytes, ..head },
-                Err(reason) => {
-                    self.files.copy_aside(path, &file, &reason)?;
-                    damage = Some(format!("the record of how far it had come was damaged: {reason}"));
-                }
-            },
+        let file = self.files.read(path)?;
+        match course(id, &file) {
+            Ok(course) => run = course,
+            Err(reason) => {
+                self.files.copy_aside(path, &file, &reason)?;
+                damage = Some(format!("the record of how far it had come was damaged: {reason}"));
+            }
         }
         let of_input = self.path("jobs", id);
         match self.files.read_if_any(&of_input)?.map(|file| record::decode(&file)) {
@@ -176,7 +182,7 @@ impl Dir {
         } else {
             self.files.write(self.path("later", id), due.0.to_string().as_bytes(), false)?;
         }
-        self.files.rename(path, self.files.path("queue").join(name(due, id)))
+        self.files.rename(path, self.in_queue(due, id))
     }
 
     /// Notes how long the queue is, if it takes a while to count.
@@ -257,8 +263,7 @@ impl Store for Dir {
             return Ok(self.known(key, digest)?.unwrap_or(Put::Conflict));
         }
         // Whoever came with the same key may have done it already.
-        self.files
-            .rename_if_any(self.path("fresh", id), self.files.path("queue").join(name(id.created(), id)))?;
+        self.begin(id)?;
         fault::point("recorded");
         Ok(Put::New)
     }
@@ -289,12 +294,7 @@ impl Store for Dir {
                 record::decode::<Input>(&whole).map_err(|reason| damaged("the input", reason))?.0
             }
         };
-        let run = if file.is_empty() {
-            Run { updated: id.created(), due: id.created(), ..Run::default() }
-        } else {
-            let (run, bytes) = record::decode(&file).map_err(|reason| damaged("the course", reason))?;
-            Run { bytes, ..run }
-        };
+        let run = course(id, &file).map_err(|reason| damaged("the course", reason))?;
         Ok(Some((Job { id, input, run }, place)))
     }
 
@@ -411,8 +411,8 @@ impl Store for Dir {
     }
 
     fn claim(&self, slot: &Slot, due: Due) -> Result<Option<Job>> {
-        let claimed = self.claimed(slot, due.id);
-        let queued = self.files.path("queue").join(name(due.time, due.id));
+        let claimed = self.claimed(&slot.name, due.id);
+        let queued = self.in_queue(due.time, due.id);
         if self.files.rename_if_any(queued, &claimed)? {
             fault::point("claimed");
             return self.load(due.id, &claimed).map(Some);
@@ -424,15 +424,15 @@ impl Store for Dir {
     }
 
     fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
-        self.files.save(&self.claimed(slot, job.id), job)
+        self.files.save(&self.claimed(&slot.name, job.id), job)
     }
 
     fn release(&self, slot: &Slot, job: &Job) -> Result<()> {
-        self.queue(&self.claimed(slot, job.id), job.id, job.run.due)
+        self.queue(&self.claimed(&slot.name, job.id), job.id, job.run.due)
     }
 
     fn settle(&self, slot: &Slot, job: &Job, keep: Duration) -> Result<()> {
-        self.end(&self.claimed(slot, job.id), job, keep)
+        self.end(&self.claimed(&slot.name, job.id), job, keep)
     }
 
     fn adopt(
@@ -458,7 +458,7 @@ impl Store for Dir {
                     self.files.set_aside(&path, "it is no job's name")?;
                     continue;
                 };
-                let mut job = self.load(id, &self.claimed(&slot, id))?;
+                let mut job = self.load(id, &self.claimed(&slot.name, id))?;
                 found(&mut job);
                 self.save(&slot, &mut job)?;
                 match job.run.is_over(&job.input) {
@@ -556,10 +556,18 @@ impl Dir {
         if of != digest {
             return Ok(Some(Put::Conflict));
         }
-        let queued = self.files.path("queue").join(name(id.created(), id));
-        self.files.rename_if_any(self.path("fresh", id), queued)?;
+        self.begin(id)?;
         Ok(Some(Put::Known(id)))
     }
+}
+
+/// How far a job has come, by its file: an empty one is that of a job that has not begun.
+fn course(id: Id, file: &[u8]) -> std::result::Result<Run, String> {
+    if file.is_empty() {
+        return Ok(Run { updated: id.created(), due: id.created(), ..Run::default() });
+    }
+    let (run, bytes) = record::decode(file)?;
+    Ok(Run { bytes, ..run })
 }
 
 /// The name of a slot's directory.
