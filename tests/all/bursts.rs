@@ -6,10 +6,13 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::host::{Folder, Host, Kind, free_address, on_every_host_with_a_folder, root};
-use crate::jobs::{Client, JSON, component};
+use crate::jobs::{Client, JSON, component, id, request};
 use crate::wire::Connection;
 
 const JOBS: usize = 2000;
+
+/// Three seconds.
+const INPUT: &str = r#"{"steps":3,"step_ms":1000}"#;
 
 on_every_host_with_a_folder! {
     /// On `wasmtime serve`, as `make up` starts it, with all connections open at once; on `wash dev`,
@@ -73,9 +76,9 @@ on_every_host_with_a_folder! {
 fn all_at_once(host: &Host) -> Vec<String> {
     let mut connections: Vec<_> = (0..JOBS).map(|_| Connection::open(host.address)).collect();
     for connection in &mut connections {
-        connection.send(request());
+        connection.send(request(JSON, INPUT));
     }
-    connections.iter_mut().map(id).collect()
+    connections.iter_mut().map(|connection| id(&connection.response("POST"))).collect()
 }
 
 fn by_clients(host: &Host, clients: usize) -> Vec<String> {
@@ -83,25 +86,11 @@ fn by_clients(host: &Host, clients: usize) -> Vec<String> {
     let client = move || {
         let mut connection = Connection::open(address);
         let post = |_| {
-            connection.send(request());
-            id(&mut connection)
+            connection.send(request(JSON, INPUT));
+            id(&connection.response("POST"))
         };
         (0..JOBS / clients).map(post).collect::<Vec<_>>()
     };
     let clients: Vec<_> = (0..clients).map(|_| thread::spawn(client)).collect();
     clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-}
-
-fn request() -> String {
-    let input = r#"{"steps":3,"step_ms":1000}"#;
-    format!(
-        "POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n{input}",
-        input.len()
-    )
-}
-
-fn id(connection: &mut Connection) -> String {
-    let ack = connection.response("POST");
-    assert_eq!(ack.status, 202, "{}", ack.text());
-    ack.json()["id"].as_str().unwrap().to_owned()
 }

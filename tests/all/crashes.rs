@@ -6,7 +6,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::host::{Folder, Host, Kind, on_every_host_with_a_folder};
-use crate::jobs::{Client, JSON, component, with_faults};
+use crate::jobs::{Client, JSON, component, id, request, with_faults};
 use crate::mail::Mailbox;
 use crate::wire::Connection;
 
@@ -58,13 +58,10 @@ on_every_host_with_a_folder! {
             let client = thread::spawn(move || {
                 let post = |input: &String| {
                     let mut connection = Connection::open_if_up(address)?;
-                    connection.send_if_taken(format!(
-                        "POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\n{JSON}Content-Length: {}\r\n\r\n{input}",
-                        input.len()
-                    ));
+                    connection.send_if_taken(request(JSON, input));
                     let ack = connection.try_response()?;
                     assert_eq!(ack.status, 202, "{}", ack.text());
-                    ack.complete.then(|| ack.json()["id"].as_str().unwrap().to_owned())
+                    ack.complete.then(|| id(&ack))
                 };
                 // Until the host is killed.
                 inputs.iter().map_while(post).collect::<Vec<_>>()
@@ -107,10 +104,7 @@ on_every_host_with_a_folder! {
             let notify = if mail { "Notify: mailto:visitor@example.com\r\n" } else { "" };
             let input = r#"{"steps":2,"step_ms":50}"#;
             let mut client = Connection::open(host.address);
-            client.send(format!(
-                "POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\n{notify}Content-Length: {}\r\n\r\n{input}",
-                input.len()
-            ));
+            client.send(request(notify, input));
             host.wait_for_output(&format!("fault: at {point}"));
             if point != "recorded" {
                 assert_eq!(client.response("POST").status, 202, "{point}");

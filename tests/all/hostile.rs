@@ -132,11 +132,7 @@ on_every_host_with_a_folder! {
 
     /// A disk that takes no more, as a limit of the host's makes it look.
     fn a_full_disk_is_a_503_before_any_ack(kind: Kind) -> String {
-        let data = Folder::new();
-        let host = component(kind, &data.0).start();
-        let id = Client(&host).job(r#"{"steps":1,"step_ms":0}"#);
-        Client(&host).wait_for(&id, "succeeded");
-        host.kill();
+        let (data, id) = with_a_finished_job(kind);
         let host = component(kind, &data.0).variable("AFTERACK_BODY", "16MiB").without_space().start();
         let client = Client(&host);
         let answer = client.post(JSON, &format!("{{}}{}", " ".repeat(8 << 20)));
@@ -150,11 +146,7 @@ on_every_host_with_a_folder! {
 
     /// The host's user may read the directory, and no more.
     fn a_read_only_directory_is_a_503_before_any_ack(kind: Kind) -> String {
-        let data = Folder::new();
-        let host = component(kind, &data.0).start();
-        let id = Client(&host).job(r#"{"steps":1,"step_ms":0}"#);
-        Client(&host).wait_for(&id, "succeeded");
-        host.kill();
+        let (data, id) = with_a_finished_job(kind);
         let fresh = data.0.join("fresh");
         fs::set_permissions(&fresh, PermissionsExt::from_mode(0o555)).unwrap();
         let mut setup = component(kind, &data.0);
@@ -172,6 +164,15 @@ on_every_host_with_a_folder! {
         fs::set_permissions(&fresh, PermissionsExt::from_mode(0o755)).unwrap();
         "yes".into()
     }
+}
+
+/// A store that a host has been through, and the job that is finished in it.
+fn with_a_finished_job(kind: Kind) -> (Folder, String) {
+    let data = Folder::new();
+    let host = component(kind, &data.0).start();
+    let id = Client(&host).job(r#"{"steps":1,"step_ms":0}"#);
+    Client(&host).wait_for(&id, "succeeded");
+    (data, id)
 }
 
 /// A request of pieces that make sense, some of which do not fit.

@@ -24,6 +24,20 @@ pub fn with_faults(kind: Kind, data: &Path) -> Setup {
     Setup::new(kind, "faults").data(data).variable("AFTERACK_LEASE", "2s")
 }
 
+/// The bytes of a request for a demo job.
+pub fn request(headers: &str, input: &str) -> String {
+    format!(
+        "POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {}\r\n\r\n{input}",
+        input.len()
+    )
+}
+
+/// The id of the job that was acknowledged.
+pub fn id(ack: &Response) -> String {
+    assert_eq!(ack.status, 202, "{}", ack.text());
+    ack.json()["id"].as_str().unwrap().to_owned()
+}
+
 /// A client that opens a connection for each request, so that hosts may come and go.
 pub struct Client<'a>(pub &'a Host);
 
@@ -42,9 +56,7 @@ impl Client<'_> {
 
     /// The id of a new job.
     pub fn job(&self, input: &str) -> String {
-        let ack = self.post(JSON, input);
-        assert_eq!(ack.status, 202, "{}", ack.text());
-        ack.json()["id"].as_str().unwrap().to_owned()
+        id(&self.post(JSON, input))
     }
 
     pub fn status(&self, id: &str) -> Value {
