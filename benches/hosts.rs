@@ -4,6 +4,9 @@
 #[expect(dead_code, unused_macros, unused_imports, reason = "the tests use more of it")]
 #[path = "../tests/all/host.rs"]
 mod host;
+mod job_costs;
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/all/jobs.rs"]
 mod jobs;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/all/recorder.rs"]
@@ -32,10 +35,10 @@ fn main() {
     time_to_ack(50, 60);
     acks_beside_computing();
     sleepers();
-    jobs::durable_time_to_ack();
-    jobs::full_store();
-    jobs::sleeping_jobs();
-    jobs::throughput();
+    job_costs::durable_time_to_ack();
+    job_costs::full_store();
+    job_costs::sleeping_jobs();
+    job_costs::throughput();
 }
 
 fn sizes() {

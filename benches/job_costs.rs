@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::Times;
 use crate::host::{Folder, Host, Kind, Setup};
+use crate::jobs::Client;
 use crate::wire::Connection;
 
 /// Between two measurements, so that the rest of the one does not slow down the other.
@@ -40,16 +41,10 @@ fn post_all(host: &Host, jobs: usize, input: &'static str) {
     }
 }
 
-fn metric(host: &Host, name: &str) -> usize {
-    let text = Connection::open(host.address).get("/metrics").text();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    value.expect("/metrics has it")
-}
-
-fn wait_for(host: &Host, name: &str, count: usize) {
-    let begun = Instant::now();
-    while metric(host, name) != count {
-        assert!(begun.elapsed() < Duration::from_secs(120), "{name} is {}", metric(host, name));
+fn wait_for(host: &Host, name: &str, count: u64) {
+    let (begun, client) = (Instant::now(), Client(host));
+    while client.metric(name) != count {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{name} is {}", client.metric(name));
         sleep(Duration::from_millis(20));
     }
 }
