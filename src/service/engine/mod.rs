@@ -29,9 +29,6 @@ const WATCH: Duration = Duration::from_millis(50);
 /// How long after its last look the watch counts as dead.
 const WATCH_LEASE: Duration = Duration::from_millis(400);
 
-/// How recent a sign of life is that a request relies on at once.
-const FRESH: Duration = Duration::from_millis(30);
-
 /// How long a look into the queue counts without a sign that it has changed. Two changes within the same
 /// few milliseconds may look like one.
 const LOOK: Duration = Duration::from_secs(1);
@@ -62,6 +59,24 @@ pub enum Retried {
     Unknown,
 }
 
+/// The signs of life that other watches give. A lease that has not run out is none: its holder may have
+/// died with his host a moment ago.
+#[derive(Default)]
+struct Signs(Option<Vec<(usize, Time)>>);
+
+impl Signs {
+    /// Whether one of these watches has come, or has lengthened its lease, since the first look.
+    fn are_given(&mut self, watches: Vec<(usize, Time)>) -> bool {
+        match &self.0 {
+            Some(first) => watches.iter().any(|watch| !first.contains(watch)),
+            None => {
+                self.0 = Some(watches);
+                false
+            }
+        }
+    }
+}
+
 impl Engine {
     pub fn new(store: Rc<dyn Store>, config: Rc<Config>) -> Engine {
         Engine { store, config, begun: Instant::now(), looked: RefCell::default() }
@@ -76,6 +91,7 @@ impl Engine {
     }
 
     async fn work(self: Rc<Engine>, mut own: Option<Id>) -> Result<()> {
+        let mut signs = Signs::default();
         loop {
             let now = Time::now();
             let slots = self.store.slots(now)?;
@@ -99,11 +115,10 @@ impl Engine {
             }
             // What is left is due later, or others run it, and might lose it.
             if slots.watches.len() == WATCHES {
-                // With so many, one of them has just been seen, unless they have all died at once.
-                if slots.watches.iter().any(|(_, until)| *until + FRESH > now + WATCH_LEASE) {
+                if signs.are_given(slots.watches) {
                     return Ok(());
                 }
-                sleep(FRESH.into()).await;
+                sleep(WATCH.into()).await;
                 continue;
             }
             let Some(slot) = self.store.enter(Role::Watch, now, WATCH_LEASE)? else { return Ok(()) };
@@ -118,13 +133,11 @@ impl Engine {
     /// If somebody else is already, he may have died with his host a moment ago, and nobody might come
     /// after this request: so it keeps watch, too, until the other one has given a sign of life.
     async fn watch(&self, mut slot: Slot) -> Result<bool> {
-        let begun = Time::now();
+        let mut signs = Signs::default();
         while !self.is_spent() {
-            let now = Time::now();
-            let slots = self.store.slots(now)?;
-            let is_alive =
-                |&(number, until): &(usize, Time)| number < slot.number && until > begun + WATCH_LEASE;
-            if slots.watches.iter().any(is_alive) {
+            let mut slots = self.store.slots(Time::now())?;
+            slots.watches.retain(|(number, _)| *number < slot.number);
+            if signs.are_given(slots.watches) {
                 self.store.leave(slot)?;
                 return Ok(false);
             }
