@@ -4,7 +4,6 @@
 //! at once: a service that runs with half of its settings is worse than one that says what is wrong.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::store::SLOTS;
@@ -15,7 +14,7 @@ use crate::{BODY_LIMIT, Problem, StatusCode};
 #[derive(Debug)]
 pub struct Config {
     /// `AFTERACK_STORE`: the directory that jobs are kept in.
-    pub store: PathBuf,
+    pub store: String,
     /// `AFTERACK_DRAINS`: how many instances run jobs at once.
     pub drains: usize,
     /// `AFTERACK_LANES`: how many jobs each of them runs at once.
@@ -129,7 +128,7 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-fn store(text: &str) -> Result<PathBuf, String> {
+fn store(text: &str) -> Result<String, String> {
     match text.strip_prefix("dir:") {
         Some(path) if path.starts_with('/') => Ok(path.into()),
         _ => Err(format!("`{text}` is no store; there is: dir:/data, a directory that the host mounts")),
@@ -176,7 +175,7 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
 /// Scheme, host and port, as browsers write it ([RFC 6454](https://www.rfc-editor.org/rfc/rfc6454#section-6.2)).
 fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
-    !scheme.is_empty() && !host.is_empty() && !host.contains('/') && text == text.to_lowercase()
+    !scheme.is_empty() && !host.is_empty() && !host.contains('/') && text == text.to_ascii_lowercase()
 }
 
 fn token(text: String) -> Result<String, String> {
@@ -195,7 +194,7 @@ fn patterns(text: &str) -> Result<Vec<String>, String> {
     let wrong = |pattern: &&str| !pattern.starts_with("mailto:");
     match text.split_whitespace().find(wrong) {
         Some(pattern) => Err(format!("`{pattern}` is no mailto: pattern, like mailto:*@example.com")),
-        None => Ok(text.split_whitespace().map(str::to_lowercase).collect()),
+        None => Ok(text.split_whitespace().map(str::to_ascii_lowercase).collect()),
     }
 }
 
@@ -224,7 +223,7 @@ pub mod tests {
             ("AFTERACK_ORIGINS", "https://a.org http://localhost:3000"),
         ])
         .unwrap();
-        assert_eq!(config.store, PathBuf::from("/var/jobs"));
+        assert_eq!(config.store, "/var/jobs");
         assert_eq!((config.lanes, config.lease), (250, Duration::from_secs(60)));
         assert_eq!(config.backoff, Duration::from_millis(10)..=Duration::from_secs(2));
         assert_eq!(config.base.as_deref(), Some("http://127.0.0.1:8080"));

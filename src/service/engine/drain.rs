@@ -11,6 +11,7 @@ use async_lock::RwLock;
 use wstd::future::FutureExt;
 use wstd::runtime::{Task, spawn};
 
+use super::alarms::Alarms;
 use super::{Engine, lane};
 use crate::service::job::{Id, Job};
 use crate::service::store::{Due, Result, Slot, StoreError};
@@ -32,12 +33,16 @@ pub struct Drain {
     slot: RefCell<Slot>,
     /// The due jobs that are known, first come first.
     known: RefCell<VecDeque<Due>>,
+    /// The jobs that were to be cancelled at the last look.
+    cancelled: RefCell<Vec<Id>>,
     renew_at: Cell<Time>,
     chores_at: Cell<Time>,
     lanes: Cell<usize>,
     /// Why this drain cannot go on.
     broken: RefCell<Option<StoreError>>,
-    /// Whom to wake when a lane ends.
+    alarms: Alarms,
+    /// Until when this drain rests, and whom to wake before.
+    resting: Cell<Time>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -49,10 +54,13 @@ impl Drain {
             gate: RwLock::new(()),
             slot: slot.into(),
             known: RefCell::default(),
-            renew_at: Cell::new(Time::now() + LOOK), // It has just begun.
+            cancelled: RefCell::default(),
+            renew_at: Cell::default(),
             chores_at: Cell::default(),
             lanes: Cell::default(),
             broken: RefCell::default(),
+            alarms: Alarms::default(),
+            resting: Cell::default(),
             waker: RefCell::default(),
         });
         let mut lanes = Vec::new();
@@ -70,7 +78,7 @@ impl Drain {
             if drain.lanes.get() == 0 {
                 break;
             }
-            let _ = drain.a_lane_ends().timeout(wstd::time::Duration::from(LOOK)).await;
+            drain.rest().await;
             lanes.retain(|lane: &Task<()>| !lane.is_finished());
         }
         drop(lanes);
@@ -80,11 +88,12 @@ impl Drain {
         engine.store.leave(drain.slot.into_inner())
     }
 
-    /// Renews the lease at every look, and once a second takes over what others have lost and tidies up.
+    /// Renews the lease at every look and learns who is cancelled, and once a second takes over what others have lost and tidies up.
     fn keep_up(&self) -> Result<()> {
         let (now, lease) = (Time::now(), self.engine.config.lease);
         if now >= self.renew_at.get() {
             self.engine.store.renew(&mut self.slot.borrow_mut(), now, lease)?;
+            self.cancelled.replace(self.engine.store.cancellations()?);
             self.renew_at.set(now + LOOK);
         }
         if now >= self.chores_at.get() {
@@ -122,21 +131,43 @@ impl Drain {
             self.broken.borrow_mut().get_or_insert(error);
         }
         self.lanes.set(self.lanes.get() - 1);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        self.wake();
+    }
+
+    /// Waits until a lane ends, or it is time to look again; wakes those lanes that wait.
+    async fn rest(&self) {
+        let (lanes, look) = (self.lanes.get(), Time::now() + LOOK);
+        loop {
+            let now = Time::now();
+            self.alarms.ring(now);
+            if self.lanes.get() < lanes || now >= look {
+                return;
+            }
+            let until = self.alarms.next().unwrap_or(look).min(look);
+            self.resting.set(until);
+            let is_awake = poll_fn(|context| {
+                if self.lanes.get() < lanes || self.alarms.next().is_some_and(|next| next < until) {
+                    return Poll::Ready(());
+                }
+                self.waker.replace(Some(context.waker().clone()));
+                Poll::Pending
+            });
+            let _ = is_awake.timeout(wstd::time::Duration::from(until.since(now))).await;
         }
     }
 
-    async fn a_lane_ends(&self) {
-        let lanes = self.lanes.get();
-        poll_fn(|context| {
-            if self.lanes.get() < lanes {
-                return Poll::Ready(());
-            }
-            self.waker.replace(Some(context.waker().clone()));
-            Poll::Pending
-        })
-        .await;
+    /// Lets a lane wait until this time.
+    pub async fn wait(&self, time: Time) {
+        if time < self.resting.get() {
+            self.wake();
+        }
+        self.alarms.wait(time).await;
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 
     /// Claims the next of the known jobs.
@@ -158,6 +189,12 @@ impl Drain {
         }
         self.known.borrow_mut().extend(engine.looked.borrow_mut().0.due.drain(..));
         Ok(true)
+    }
+
+    /// Whether somebody wants this job cancelled, who had said so by the last look.
+    pub fn is_cancelled(&self, id: Id) -> Result<bool> {
+        let was_cancelled = self.cancelled.borrow().contains(&id);
+        Ok(was_cancelled && self.engine.store.is_cancelled(id)?)
     }
 
     /// What a lane does to the store, it does as the holder of this drain's slot.

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use wstd::task::sleep;
-
 use super::drain::Drain;
 use crate::service::fault;
 use crate::service::job::{Job, State};
@@ -35,7 +33,9 @@ pub async fn run(drain: &Drain, mut job: Job) -> Result<()> {
         tell(drain, &mut job, &uri).await?;
     }
     let engine = &drain.engine;
-    drain.with_slot(|slot| engine.store.settle(slot, &job, engine.config.keep))
+    drain.with_slot(|slot| engine.store.settle(slot, &job, engine.config.keep))?;
+    // It has been heeded, or has come too late.
+    if drain.is_cancelled(job.id)? { engine.store.ask_to_cancel(job.id, false) } else { Ok(()) }
 }
 
 /// Waits until the job is due: whether its claim is still held then. With a long wait, or when the
@@ -52,14 +52,14 @@ async fn wait(drain: &Drain, job: &Job) -> Result<bool> {
         if wait.is_zero() {
             return Ok(true);
         }
-        sleep(wait.min(left).into()).await;
+        drain.wait(Time::now() + wait.min(left)).await;
     }
 }
 
 /// Does one step and stores what came of it.
 async fn step(drain: &Drain, job: &mut Job) -> Result<()> {
     let engine = &drain.engine;
-    if engine.store.is_cancelled(job.id)? {
+    if drain.is_cancelled(job.id)? {
         engine.end(job, State::Cancelled, None);
         return save(drain, job);
     }
@@ -126,7 +126,7 @@ async fn tell(drain: &Drain, job: &mut Job, uri: &str) -> Result<()> {
             job.run.tells += 1;
             let wait = drain.engine.backoff(job.run.tells);
             job.run.due = Time::now() + wait;
-            eprintln!("afterack: job {}: {}; trying again in {wait:.1?}", job.id, error.error);
+            eprintln!("afterack: job {}: {}; trying again in {} ms", job.id, error.error, wait.as_millis());
         }
         result => {
             if let Err(error) = result {

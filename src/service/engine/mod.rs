@@ -5,6 +5,7 @@
 //! are due later, or that another invocation runs and might lose, one continuation stays as the *watch*
 //! and the others return.
 
+mod alarms;
 mod drain;
 mod lane;
 mod relay;

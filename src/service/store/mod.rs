@@ -144,6 +144,9 @@ pub trait Store {
     /// Whether somebody has asked to cancel this job.
     fn is_cancelled(&self, id: Id) -> Result<bool>;
 
+    /// All jobs that somebody has asked to cancel and that have not been seen to end since.
+    fn cancellations(&self) -> Result<Vec<Id>>;
+
     /// What the queue holds, with at most `most` of the due jobs.
     fn outlook(&self, now: Time, most: usize) -> Result<Outlook>;
 

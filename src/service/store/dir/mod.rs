@@ -20,16 +20,19 @@
 //!
 //! A job's course is one file, always in exactly one of these places, so there is nothing to reconcile
 //! after a crash. Renewing a lease renames the slot's directory; whoever has lost it has lost the way to
-//! its claims, and cannot write to them any more.
+//! its claims, and cannot write to them any more. (Who had opened one before writes into a file that is
+//! none any more: what is taken over is copied.)
 //!
 //! Times in names are milliseconds since 1970, with 13 digits, so that they sort.
 
 mod files;
+#[cfg_attr(target_arch = "wasm32", path = "folder_wasi.rs")]
+#[cfg_attr(not(target_arch = "wasm32"), path = "folder_std.rs")]
+mod folder;
 mod record;
 
 use std::cell::Cell;
 use std::collections::BinaryHeap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Counts, Due, Outlook, Place, Put, Result, Role, SLOTS, Slot, Slots, Store, StoreError, WATCHES};
@@ -65,61 +68,49 @@ pub struct Dir {
 }
 
 impl Dir {
-    pub fn new(root: impl Into<PathBuf>) -> Dir {
+    /// The store in this directory, an absolute path.
+    pub fn new(root: &str) -> Dir {
         Dir { files: Files::new(root.into()), bucket: Cell::default() }
     }
 
     /// Where a waiting job is, if it is.
-    fn queued(&self, id: Id) -> Result<PathBuf> {
-        let later = self.files.read_if_any(self.path("later", id))?;
+    fn queued(&self, id: Id) -> Result<String> {
+        let later = self.files.read_if_any(&path("later", id))?;
         let time = later.and_then(|text| String::from_utf8(text).ok()?.parse().ok().map(Time));
-        Ok(self.in_queue(time.unwrap_or(id.created()), id))
-    }
-
-    fn in_queue(&self, due: Time, id: Id) -> PathBuf {
-        self.files.path("queue").join(name(due, id))
+        Ok(in_queue(time.unwrap_or(id.created()), id))
     }
 
     /// Puts a job that is recorded into the queue, unless somebody has.
     fn begin(&self, id: Id) -> Result<()> {
-        self.files.rename_if_any(self.path("fresh", id), self.in_queue(id.created(), id)).map(drop)
-    }
-
-    fn path(&self, folder: &str, id: Id) -> PathBuf {
-        self.files.path(folder).join(id.to_string())
+        self.files.rename_if_any(&path("fresh", id), &in_queue(id.created(), id)).map(drop)
     }
 
     /// Where a job is that a request has taken, if one has.
-    fn on_desk(&self, id: Id) -> Result<Option<PathBuf>> {
+    fn on_desk(&self, id: Id) -> Result<Option<String>> {
         let names = self.files.names("desk")?;
         let name = names.iter().find(|name| parse_name(name).is_some_and(|(_, taken)| taken == id));
-        Ok(name.map(|name| self.files.path("desk").join(name)))
-    }
-
-    /// Where a job is that is claimed, in the slot of this name.
-    fn claimed(&self, slot: &str, id: Id) -> PathBuf {
-        self.files.path("drains").join(slot).join(id.to_string())
+        Ok(name.map(|name| format!("desk/{name}")))
     }
 
     /// How far a job has come, and where it stands.
     fn locate(&self, id: Id) -> Result<Option<(Vec<u8>, Place)>> {
         // A job that is being moved can be missed in its old place and in its new one; not often.
         for _ in 0..3 {
-            if let Some(file) = self.files.read_if_any(self.path("done", id))? {
+            if let Some(file) = self.files.read_if_any(&path("done", id))? {
                 return Ok(Some((file, Place::Done)));
             }
             for slot in self.files.names("drains")? {
                 if SlotName::parse(&slot).is_some_and(|slot| slot.held.is_some())
-                    && let Some(file) = self.files.read_if_any(self.claimed(&slot, id))?
+                    && let Some(file) = self.files.read_if_any(&claimed(&slot, id))?
                 {
                     return Ok(Some((file, Place::Slot)));
                 }
             }
-            if let Some(file) = self.files.read_if_any(self.queued(id)?)? {
+            if let Some(file) = self.files.read_if_any(&self.queued(id)?)? {
                 return Ok(Some((file, Place::Queue)));
             }
             if let Some(path) = self.on_desk(id)?
-                && let Some(file) = self.files.read_if_any(path)?
+                && let Some(file) = self.files.read_if_any(&path)?
             {
                 return Ok(Some((file, Place::Queue)));
             }
@@ -127,20 +118,21 @@ impl Dir {
         Ok(None)
     }
 
-    /// The whole job whose course is in the file at `path`. If its records make no sense they are set
+    /// The whole job whose course is in the file at `from`. If its records make no sense they are set
     /// aside, and the job has failed.
-    fn load(&self, id: Id, path: &Path) -> Result<Job> {
+    fn load(&self, id: Id, from: &str) -> Result<Job> {
         let (mut input, mut run) = (Input::default(), Run::default());
         let mut damage = None;
-        let file = self.files.read(path)?;
+        // Most are empty; to see that takes less than to read nothing.
+        let file = if self.files.length(from)? == 0 { Vec::new() } else { self.files.read(from)? };
         match course(id, &file) {
             Ok(course) => run = course,
             Err(reason) => {
-                self.files.copy_aside(path, &file, &reason)?;
+                self.files.copy_aside(from, &file, &reason)?;
                 damage = Some(format!("the record of how far it had come was damaged: {reason}"));
             }
         }
-        let of_input = self.path("jobs", id);
+        let of_input = path("jobs", id);
         match self.files.read_if_any(&of_input)?.map(|file| record::decode(&file)) {
             Some(Ok((head, body))) => input = Input { body, ..head },
             Some(Err(reason)) => {
@@ -153,36 +145,37 @@ impl Dir {
             let end = End { state: State::Failed, finished: Time::now(), content_type: None };
             run = Run { end: Some(end), error: Some(error), ..Run::default() };
             let mut job = Job { id, input, run };
-            self.files.save(path, &mut job)?;
+            self.files.save_anew(from, &mut job)?;
             return Ok(job);
         }
         Ok(Job { id, input, run })
     }
 
-    /// Puts the job whose course is at `path` to those that have ended.
-    fn end(&self, path: &Path, job: &Job, keep: Duration) -> Result<()> {
+    /// Puts the job whose course is at `from` to those that have ended.
+    fn end(&self, from: &str, job: &Job, keep: Duration) -> Result<()> {
         let end = job.run.end.as_ref().expect("only a job that has ended is put there");
         let width = (keep / BUCKETS).max(Duration::from_secs(1)).as_millis() as u64;
         let expires = Time(((end.finished + keep).0 / width + 1) * width);
-        let bucket = self.files.path("expiry").join(format!("{:013}", expires.0));
+        let bucket = format!("expiry/{:013}", expires.0);
         if self.bucket.replace(expires) != expires {
             self.files.make_folder(&bucket)?;
         }
-        self.files.touch(bucket.join(job.id.to_string()))?;
-        self.files.rename(path, self.path("done", job.id))?;
+        // A second name costs less than a second file. It may be there, if this was interrupted before.
+        self.files.link(from, &path(&bucket, job.id))?;
+        self.files.rename(from, &path("done", job.id))?;
         fault::trace("settled", job.id, job.run.version);
-        self.files.append(self.files.path("totals").join(end.state.name()), b".")
+        self.files.append(&format!("totals/{}", end.state.name()), b".")
     }
 
-    /// Puts the job whose course is at `path` into the queue. `later` goes first: a job that is looked
+    /// Puts the job whose course is at `from` into the queue. `later` goes first: a job that is looked
     /// up meanwhile is still where it was.
-    fn queue(&self, path: &Path, id: Id, due: Time) -> Result<()> {
+    fn queue(&self, from: &str, id: Id, due: Time) -> Result<()> {
         if due == id.created() {
-            self.files.remove_if_any(self.path("later", id))?;
+            self.files.remove_if_any(&path("later", id))?;
         } else {
-            self.files.write(self.path("later", id), due.0.to_string().as_bytes(), false)?;
+            self.files.write(&path("later", id), due.0.to_string().as_bytes(), false)?;
         }
-        self.files.rename(path, self.in_queue(due, id))
+        self.files.rename(from, &in_queue(due, id))
     }
 
     /// Notes how long the queue is, if it takes a while to count.
@@ -191,12 +184,12 @@ impl Dir {
             return Ok(());
         }
         let count = format!("{waiting} {}", now.0);
-        self.files.write(self.files.path("count"), count.as_bytes(), false)
+        self.files.write("count", count.as_bytes(), false)
     }
 
     /// How long the queue is, or was a moment ago.
     fn counted(&self, now: Time) -> Result<Option<usize>> {
-        let count = self.files.read_if_any(self.files.path("count"))?;
+        let count = self.files.read_if_any("count")?;
         Ok(count.and_then(|text| {
             let text = String::from_utf8(text).ok()?;
             let (count, time) = text.split_once(' ')?;
@@ -208,15 +201,15 @@ impl Dir {
     /// Removes all that there is of a job. Until its input goes, its date in `expiry` brings this back.
     fn forget(&self, id: Id) -> Result<()> {
         for folder in ["done", "later", "cancel"] {
-            self.files.remove_if_any(self.path(folder, id))?;
+            self.files.remove_if_any(&path(folder, id))?;
         }
-        let of_input = self.path("jobs", id);
+        let of_input = path("jobs", id);
         if let Some(head) = self.files.beginning(&of_input)?
             && let Ok(Some(Input { key: Some(key), .. })) = record::decode_head(&head)
         {
-            self.files.remove_if_any(self.files.path("keys").join(key))?;
+            self.files.remove_if_any(&format!("keys/{key}"))?;
         }
-        self.files.remove_if_any(of_input)
+        self.files.remove_if_any(&of_input)
     }
 }
 
@@ -229,37 +222,37 @@ impl Store for Dir {
             "tmp", "fresh", "jobs", "queue", "later", "done", "desk", "expiry", "keys", "cancel", "totals",
             "damaged",
         ] {
-            self.files.make_folder(self.files.path(folder))?;
+            self.files.make_folder(folder)?;
         }
         // All slots at once, so that none of them can be there twice.
         let drains = self.files.unused();
         self.files.make_folder(&drains)?;
         let slots = (0..SLOTS).map(|number| format!("{number}.free"));
         for slot in slots.chain((0..WATCHES).map(|number| format!("watch{number}.free"))) {
-            self.files.make_folder(drains.join(slot))?;
+            self.files.make_folder(&format!("{drains}/{slot}"))?;
         }
-        match self.files.rename(&drains, self.files.path("drains")) {
+        match self.files.rename(&drains, "drains") {
             Err(_) if self.files.exists("drains")? => self.files.remove_folder(&drains),
             result => result,
         }
     }
 
     fn put(&self, id: Id, input: &Input, digest: &str) -> Result<Put> {
-        let key = input.key.as_ref().map(|key| self.files.path("keys").join(key));
+        let key = input.key.as_ref().map(|key| format!("keys/{key}"));
         if let Some(known) = key.as_ref().map(|key| self.known(key, digest)).transpose()?.flatten() {
             return Ok(known);
         }
-        self.files.touch(self.path("fresh", id))?;
-        let recorded = self.files.write_in_place(self.path("jobs", id), &record::encode(input, &input.body));
+        self.files.touch(&path("fresh", id))?;
+        let recorded = self.files.write_in_place(&path("jobs", id), &record::encode(input, &input.body));
         if recorded.is_err() {
-            let _ = self.files.remove_if_any(self.path("fresh", id));
+            let _ = self.files.remove_if_any(&path("fresh", id));
             recorded?;
         }
         if let Some(key) = &key
             && !self.files.write_once(key, format!("{id} {digest}").as_bytes())?
         {
-            self.files.remove_if_any(self.path("jobs", id))?;
-            self.files.remove_if_any(self.path("fresh", id))?;
+            self.files.remove_if_any(&path("jobs", id))?;
+            self.files.remove_if_any(&path("fresh", id))?;
             return Ok(self.known(key, digest)?.unwrap_or(Put::Conflict));
         }
         // Whoever came with the same key may have done it already.
@@ -269,7 +262,7 @@ impl Store for Dir {
     }
 
     fn knows(&self, key: &str) -> Result<bool> {
-        self.files.exists(Path::new("keys").join(key))
+        self.files.exists(&format!("keys/{key}"))
     }
 
     fn is_full(&self, limit: usize, now: Time) -> Result<bool> {
@@ -286,11 +279,11 @@ impl Store for Dir {
     fn find(&self, id: Id) -> Result<Option<(Job, Place)>> {
         let Some((file, place)) = self.locate(id)? else { return Ok(None) };
         let damaged = |what: &str, reason| StoreError::Damaged(format!("{what} of job {id}: {reason}"));
-        let Some(beginning) = self.files.beginning(self.path("jobs", id))? else { return Ok(None) };
+        let Some(beginning) = self.files.beginning(&path("jobs", id))? else { return Ok(None) };
         let input = match record::decode_head(&beginning).map_err(|reason| damaged("the input", reason))? {
             Some(input) => input,
             None => {
-                let whole = self.files.read(&self.path("jobs", id))?;
+                let whole = self.files.read(&path("jobs", id))?;
                 record::decode::<Input>(&whole).map_err(|reason| damaged("the input", reason))?.0
             }
         };
@@ -301,11 +294,11 @@ impl Store for Dir {
     fn take(&self, id: Id, from: Place) -> Result<Option<Job>> {
         let from = match from {
             Place::Queue => self.queued(id)?,
-            Place::Done => self.path("done", id),
+            Place::Done => path("done", id),
             Place::Slot => return Ok(None),
         };
-        let desk = self.files.path("desk").join(name(Time::now(), id));
-        if !self.files.rename_if_any(from, &desk)? {
+        let desk = format!("desk/{}", name(Time::now(), id));
+        if !self.files.rename_if_any(&from, &desk)? {
             return Ok(None);
         }
         self.load(id, &desk).map(Some)
@@ -321,12 +314,16 @@ impl Store for Dir {
     }
 
     fn ask_to_cancel(&self, id: Id, cancel: bool) -> Result<()> {
-        let path = self.path("cancel", id);
-        if cancel { self.files.touch(path) } else { self.files.remove_if_any(path) }
+        let path = path("cancel", id);
+        if cancel { self.files.touch(&path) } else { self.files.remove_if_any(&path) }
     }
 
     fn is_cancelled(&self, id: Id) -> Result<bool> {
-        self.files.exists(Path::new("cancel").join(id.to_string()))
+        self.files.exists(&path("cancel", id))
+    }
+
+    fn cancellations(&self) -> Result<Vec<Id>> {
+        Ok(self.files.names("cancel")?.iter().filter_map(|name| Id::parse(name)).collect())
     }
 
     fn outlook(&self, now: Time, most: usize) -> Result<Outlook> {
@@ -334,7 +331,7 @@ impl Store for Dir {
         let mut due = BinaryHeap::new();
         for name in self.files.names("queue")? {
             let Some((time, id)) = parse_name(&name) else {
-                self.files.set_aside(&self.files.path("queue").join(name), "it is no job's name")?;
+                self.files.set_aside(&format!("queue/{name}"), "it is no job's name")?;
                 continue;
             };
             outlook.waiting += 1;
@@ -376,13 +373,13 @@ impl Store for Dir {
             Role::Drain(slots) => !slot.is_watch && slot.number < slots && slot.held.is_none(),
             Role::Watch => slot.is_watch && slot.held.is_none_or(|until| until < now),
         };
-        let drains = self.files.path("drains");
         let names = self.files.names("drains")?;
-        let mut slots: Vec<_> = names.iter().filter_map(|name| SlotName::parse(name)).filter(fits).collect();
-        slots.sort_by_key(|slot| slot.number);
-        for slot in slots {
+        let slots: Vec<_> = names.iter().filter_map(|name| SlotName::parse(name)).filter(fits).collect();
+        // The lowest first: of the watches it is the one that stays.
+        for number in 0..SLOTS.max(WATCHES) {
+            let Some(slot) = slots.iter().find(|slot| slot.number == number) else { continue };
             let held = slot.hold(now + lease);
-            if self.files.rename_if_any(drains.join(slot.text), drains.join(&held.name))? {
+            if self.files.rename_if_any(&slot_path(slot.text), &slot_path(&held.name))? {
                 return Ok(Some(held));
             }
         }
@@ -390,10 +387,9 @@ impl Store for Dir {
     }
 
     fn renew(&self, slot: &mut Slot, now: Time, lease: Duration) -> Result<()> {
-        let drains = self.files.path("drains");
         let old = SlotName::parse(&slot.name).expect("a slot that is held has such a name");
         let new = old.hold(now + lease);
-        if !self.files.rename_if_any(drains.join(&slot.name), drains.join(&new.name))? {
+        if !self.files.rename_if_any(&slot_path(&slot.name), &slot_path(&new.name))? {
             return Err(StoreError::Lost);
         }
         *slot = new;
@@ -401,38 +397,36 @@ impl Store for Dir {
     }
 
     fn leave(&self, slot: Slot) -> Result<()> {
-        let drains = self.files.path("drains");
         let held = SlotName::parse(&slot.name).expect("a slot that is held has such a name");
         let free = format!("{}.free", held.name());
-        match self.files.rename_if_any(drains.join(&slot.name), drains.join(free))? {
+        match self.files.rename_if_any(&slot_path(&slot.name), &slot_path(&free))? {
             true => Ok(()),
             false => Err(StoreError::Lost),
         }
     }
 
     fn claim(&self, slot: &Slot, due: Due) -> Result<Option<Job>> {
-        let claimed = self.claimed(&slot.name, due.id);
-        let queued = self.in_queue(due.time, due.id);
-        if self.files.rename_if_any(queued, &claimed)? {
+        let claimed = claimed(&slot.name, due.id);
+        if self.files.rename_if_any(&in_queue(due.time, due.id), &claimed)? {
             fault::point("claimed");
             return self.load(due.id, &claimed).map(Some);
         }
-        match self.files.exists(Path::new("drains").join(&slot.name))? {
+        match self.files.exists(&slot_path(&slot.name))? {
             true => Ok(None),
             false => Err(StoreError::Lost),
         }
     }
 
     fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
-        self.files.save(&self.claimed(&slot.name, job.id), job)
+        self.files.save(&claimed(&slot.name, job.id), job)
     }
 
     fn release(&self, slot: &Slot, job: &Job) -> Result<()> {
-        self.queue(&self.claimed(&slot.name, job.id), job.id, job.run.due)
+        self.queue(&claimed(&slot.name, job.id), job.id, job.run.due)
     }
 
     fn settle(&self, slot: &Slot, job: &Job, keep: Duration) -> Result<()> {
-        self.end(&self.claimed(&slot.name, job.id), job, keep)
+        self.end(&claimed(&slot.name, job.id), job, keep)
     }
 
     fn adopt(
@@ -442,25 +436,24 @@ impl Store for Dir {
         keep: Duration,
         found: &mut dyn FnMut(&mut Job),
     ) -> Result<()> {
-        let drains = self.files.path("drains");
         for lost in self.files.names("drains")? {
             let Some(lost) = SlotName::parse(&lost) else { continue };
             if lost.is_watch || lost.held.is_none_or(|until| until >= now) {
                 continue;
             }
             let slot = lost.hold(now + lease);
-            if !self.files.rename_if_any(drains.join(lost.text), drains.join(&slot.name))? {
+            if !self.files.rename_if_any(&slot_path(lost.text), &slot_path(&slot.name))? {
                 continue; // Somebody else was first.
             }
-            for entry in self.files.names(Path::new("drains").join(&slot.name))? {
+            for entry in self.files.names(&slot_path(&slot.name))? {
                 let Some(id) = Id::parse(&entry) else {
-                    let path = drains.join(&slot.name).join(entry);
+                    let path = format!("{}/{entry}", slot_path(&slot.name));
                     self.files.set_aside(&path, "it is no job's name")?;
                     continue;
                 };
-                let mut job = self.load(id, &self.claimed(&slot.name, id))?;
+                let mut job = self.load(id, &claimed(&slot.name, id))?;
                 found(&mut job);
-                self.save(&slot, &mut job)?;
+                self.files.save_anew(&claimed(&slot.name, id), &mut job)?;
                 match job.run.is_over(&job.input) {
                     true => self.settle(&slot, &job, keep)?,
                     false => self.release(&slot, &job)?,
@@ -476,7 +469,7 @@ impl Store for Dir {
             // Recorded by a request that was never answered.
             if id.created() + LEFTOVER < now {
                 self.forget(id)?;
-                self.files.remove_if_any(self.path("fresh", id))?;
+                self.files.remove_if_any(&path("fresh", id))?;
             }
         }
         for name in self.files.names("desk")? {
@@ -484,7 +477,7 @@ impl Store for Dir {
             if let Some((taken, id)) = parse_name(&name)
                 && taken + LEFTOVER < now
             {
-                let mut job = self.load(id, &self.files.path("desk").join(name))?;
+                let mut job = self.load(id, &format!("desk/{name}"))?;
                 self.give_back(&mut job, keep)?;
             }
         }
@@ -492,13 +485,13 @@ impl Store for Dir {
         let mut removed = 0;
         for bucket in self.files.names("expiry")? {
             let Ok(time) = bucket.parse().map(Time) else {
-                self.files.set_aside(&self.files.path("expiry").join(bucket), "it is no time")?;
+                self.files.set_aside(&format!("expiry/{bucket}"), "it is no time")?;
                 continue;
             };
             if time >= now {
                 continue;
             }
-            let folder = Path::new("expiry").join(&bucket);
+            let folder = format!("expiry/{bucket}");
             for id in self.files.names(&folder)?.iter().filter_map(|name| Id::parse(name)) {
                 if removed == REMOVED {
                     return Ok(());
@@ -506,7 +499,7 @@ impl Store for Dir {
                 let may_go = match self.locate(id)? {
                     None => true, // It went half-way.
                     Some((file, Place::Done)) => {
-                        let end = record::decode::<Run>(&file).ok().and_then(|(run, _)| run.end);
+                        let end = course(id, &file).ok().and_then(|run| run.end);
                         end.is_none_or(|end| end.finished + keep < now)
                     }
                     // Queued again, it gets another date when it ends again.
@@ -515,10 +508,10 @@ impl Store for Dir {
                 if may_go {
                     self.forget(id)?;
                 }
-                self.files.remove_if_any(self.files.path(&folder).join(id.to_string()))?;
+                self.files.remove_if_any(&path(&folder, id))?;
                 removed += 1;
             }
-            self.files.remove_folder(&self.files.path(folder))?;
+            self.files.remove_folder(&folder)?;
         }
         Ok(())
     }
@@ -532,12 +525,12 @@ impl Store for Dir {
         };
         for slot in self.files.names("drains")? {
             if let Some(SlotName { is_watch: false, held: Some(until), .. }) = SlotName::parse(&slot) {
-                counts.running += self.files.names(Path::new("drains").join(&slot))?.len();
+                counts.running += self.files.names(&slot_path(&slot))?.len();
                 counts.drains += usize::from(until >= now);
             }
         }
         for (state, total) in &mut counts.ended {
-            *total = self.files.length(self.files.path("totals").join(state.name()))?;
+            *total = self.files.length(&format!("totals/{}", state.name()))?;
         }
         Ok(counts)
     }
@@ -546,7 +539,7 @@ impl Store for Dir {
 impl Dir {
     /// What a key was used for, if it was. Whoever used it first may have died before its job was in the
     /// queue; the answer to the second request is as good as its own would have been.
-    fn known(&self, key: &Path, digest: &str) -> Result<Option<Put>> {
+    fn known(&self, key: &str, digest: &str) -> Result<Option<Put>> {
         let Some(file) = self.files.read_if_any(key)? else { return Ok(None) };
         let text = String::from_utf8_lossy(&file).into_owned();
         let Some((id, of)) = text.split_once(' ').and_then(|(id, of)| Some((Id::parse(id)?, of))) else {
@@ -561,12 +554,32 @@ impl Dir {
     }
 }
 
+/// Where this folder keeps what it knows of a job.
+fn path(folder: &str, id: Id) -> String {
+    format!("{folder}/{id}")
+}
+
+fn in_queue(due: Time, id: Id) -> String {
+    format!("queue/{}", name(due, id))
+}
+
+/// Where a slot of this name keeps its claims.
+fn slot_path(slot: &str) -> String {
+    format!("drains/{slot}")
+}
+
+fn claimed(slot: &str, id: Id) -> String {
+    format!("drains/{slot}/{id}")
+}
+
 /// How far a job has come, by its file: an empty one is that of a job that has not begun.
 fn course(id: Id, file: &[u8]) -> std::result::Result<Run, String> {
     if file.is_empty() {
         return Ok(Run { updated: id.created(), due: id.created(), ..Run::default() });
     }
-    let (run, bytes) = record::decode(file)?;
+    let versions = record::decode_paired::<Run>(file)?.into_iter();
+    let newest = versions.max_by_key(|(run, _)| run.version);
+    let (run, bytes) = newest.ok_or("it has no version")?;
     Ok(Run { bytes, ..run })
 }
 

@@ -5,6 +5,12 @@
 //! ```
 //!
 //! The sums tell a record from a damaged one or from a file that somebody else put there.
+//!
+//! What changes often is kept as a *pair*, a file of two halves that are written in turns: whatever
+//! happens while one is written, the other one is whole. Overwriting takes a disk half the time that a
+//! new file does, and leaves nothing to remove.
+
+use std::ops::Range;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,6 +20,12 @@ const MAGIC: &str = "afterack 1 ";
 
 /// The longest first line.
 const LINE: usize = 128;
+
+/// The size of half a pair. A longer record has a file of its own.
+pub const HALF: usize = 1024;
+
+/// The size of a pair.
+pub const PAIR: usize = 2 * HALF;
 
 pub fn encode(head: &impl Serialize, body: &[u8]) -> Vec<u8> {
     let head = serde_json::to_vec(head).expect("these are structs with plain fields");
@@ -32,6 +44,40 @@ pub fn decode<H: DeserializeOwned>(file: &[u8]) -> Result<(H, Vec<u8>), String> 
         return Err("its body is not what was written".into());
     }
     Ok((parse(head, &line)?, body.to_vec()))
+}
+
+/// The file that holds this version of a record, and what of a pair is new in it, if it is one.
+pub fn paired(version: u64, mut record: Vec<u8>) -> (Vec<u8>, Option<Range<usize>>) {
+    if record.len() > HALF {
+        // Nothing but a pair has the length of one.
+        record.resize(record.len().max(PAIR + 1), 0);
+        return (record, None);
+    }
+    let begin = (version % 2) as usize * HALF;
+    let changed = begin..begin + record.len();
+    let mut pair = vec![0; PAIR];
+    pair[changed.clone()].copy_from_slice(&record);
+    (pair, Some(changed))
+}
+
+/// The heads and bodies of a pair, or of a file that a record has for its own: those that are whole.
+///
+/// # Errors
+/// What is wrong with the last of them if none is.
+pub fn decode_paired<H: DeserializeOwned>(file: &[u8]) -> Result<Vec<(H, Vec<u8>)>, String> {
+    let parts = if file.len() == PAIR { file.chunks(HALF) } else { file.chunks(file.len().max(1)) };
+    let (mut whole, mut wrong) = (Vec::new(), "it is empty".to_owned());
+    for part in parts {
+        let record = first_line(part).and_then(|(line, rest)| {
+            let length = (part.len() - rest.len()).saturating_add(line.head).saturating_add(line.body);
+            decode(part.get(..length).ok_or("it is cut off")?)
+        });
+        match record {
+            Ok(record) => whole.push(record),
+            Err(reason) => wrong = reason,
+        }
+    }
+    if whole.is_empty() { Err(wrong) } else { Ok(whole) }
 }
 
 /// The head of a file, from its beginning; `None` if more of it is needed.
@@ -94,6 +140,34 @@ mod tests {
         }
         let file = encode(&input(), b"body");
         assert_eq!(decode_head::<Input>(&file[..60]).unwrap(), None);
+    }
+
+    #[test]
+    fn of_a_pair_one_half_is_always_whole() {
+        let records = [encode(&input(), b"old"), encode(&input(), b"new, and longer")];
+        let (mut pair, _) = paired(7, records[0].clone());
+        assert_eq!(pair.len(), PAIR);
+        let (next, Some(changed)) = paired(8, records[1].clone()) else { panic!("it fits") };
+        for written in changed.clone() {
+            assert_eq!(decode_paired::<Input>(&pair).unwrap(), [(input(), b"old".to_vec())], "{written}");
+            pair[written] = next[written];
+        }
+        let bodies = decode_paired::<Input>(&pair).unwrap().into_iter().map(|(_, body)| body);
+        assert_eq!(bodies.collect::<Vec<_>>(), [b"new, and longer".to_vec(), b"old".to_vec()]);
+    }
+
+    #[test]
+    fn a_record_too_long_for_a_pair_has_a_file_that_is_none() {
+        for length in [HALF, PAIR - 120, PAIR, 5 * PAIR] {
+            let (file, None) = paired(1, encode(&input(), &vec![7; length])) else {
+                panic!("it is too long")
+            };
+            assert!(file.len() > PAIR);
+            assert_eq!(decode_paired::<Input>(&file).unwrap(), [(input(), vec![7; length])]);
+        }
+        for nothing in [&b""[..], &[0; PAIR], &[b'x'; PAIR], b"afterack 1 18446744073709551615 0 9 0\n"] {
+            assert!(decode_paired::<Input>(nothing).is_err());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The store's promises, natively and by threads; what hosts make of them is tested with hosts.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -22,7 +23,7 @@ impl Temporary {
     }
 
     fn store(&self) -> Dir {
-        Dir::new(&self.0)
+        Dir::new(self.0.to_str().unwrap())
     }
 }
 
@@ -119,6 +120,37 @@ fn a_lost_slot_cannot_be_written_through() {
     let (job, place) = store.find(due.id).unwrap().unwrap();
     assert_eq!((job.run.bytes.as_slice(), place), (&b"one"[..], Place::Queue));
     assert_eq!(store.slots(Time::now()).unwrap().held, 0);
+}
+
+/// The course of a claimed job, opened as somebody opens it who is about to write.
+#[test]
+fn what_a_lost_slots_holder_had_open_is_none_of_the_stores_files() {
+    let temporary = Temporary::new();
+    let store = temporary.store();
+    let due = put(&store);
+    let slot = enter(&store, Time(0));
+    let mut job = store.claim(&slot, due).unwrap().unwrap();
+    store.save(&slot, &mut job).unwrap();
+    let claimed = temporary.0.join("drains").join(&slot.name).join(due.id.to_string());
+    let open = fs::OpenOptions::new().write(true).open(claimed).unwrap();
+    store.adopt(Time::now(), LEASE, KEEP, &mut |_| {}).unwrap();
+    open.write_all_at(&[b'x'; record::PAIR], 0).unwrap();
+    assert_eq!(store.find(due.id).unwrap().unwrap().0.run.version, job.run.version + 1);
+}
+
+#[test]
+fn a_course_of_any_length_is_found_as_it_was_saved_last() {
+    let temporary = Temporary::new();
+    let store = temporary.store();
+    let due = put(&store);
+    let slot = enter(&store, Time::now());
+    let mut job = store.claim(&slot, due).unwrap().unwrap();
+    for length in [0, 1, 100, record::HALF, 100, 99, record::PAIR, 100_000, record::PAIR - 200, 3] {
+        job.run.bytes = vec![b'x'; length];
+        store.save(&slot, &mut job).unwrap();
+        assert_eq!(store.find(due.id).unwrap().unwrap().0.run, job.run, "{length}");
+    }
+    assert_eq!(fs::read_dir(temporary.0.join("tmp")).unwrap().count(), 0);
 }
 
 #[test]

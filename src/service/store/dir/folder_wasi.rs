@@ -1,0 +1,181 @@
+//! The mounted folder, by wasi:filesystem itself: each of these operations is one or two calls of the
+//! host's, where `std` makes several and looks for the folder anew every time.
+
+use std::cell::OnceCell;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+
+use wasi::filesystem::preopens::get_directories;
+use wasi::filesystem::types::{Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags};
+use wasi::io::streams::StreamError;
+
+/// The most bytes that are asked for, or given, in one call.
+const PIECE: usize = 64 * 1024;
+
+/// The most bytes that `blocking-write-and-flush` takes.
+const APPENDED: usize = 4096;
+
+#[derive(Debug)]
+pub struct Folder {
+    root: String,
+    opened: OnceCell<Descriptor>,
+}
+
+/// What is at a path.
+pub struct About {
+    pub length: u64,
+    /// When it was changed last, in nanoseconds since 1970.
+    pub changed: u64,
+    pub is_folder: bool,
+}
+
+impl Folder {
+    pub fn new(root: String) -> Folder {
+        Folder { root, opened: OnceCell::new() }
+    }
+
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    fn opened(&self) -> io::Result<&Descriptor> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let below = |name: &str| {
+            let rest = self.root.strip_prefix(name.trim_end_matches('/'))?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_matches('/').to_owned())
+        };
+        let mounted = get_directories().into_iter();
+        let mounted = mounted.filter_map(|(folder, name)| Some((folder, below(&name)?)));
+        // The one that is mounted closest to it.
+        let (mut opened, rest) = mounted.min_by_key(|(_, rest)| rest.len()).ok_or(ErrorKind::NotFound)?;
+        if !rest.is_empty() {
+            let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
+            opened = opened.open_at(PathFlags::empty(), &rest, OpenFlags::DIRECTORY, flags).map_err(error)?;
+        }
+        Ok(self.opened.get_or_init(|| opened))
+    }
+
+    fn open(&self, path: &str, open: OpenFlags, flags: DescriptorFlags) -> io::Result<Descriptor> {
+        self.opened()?.open_at(PathFlags::empty(), path, open, flags).map_err(error)
+    }
+
+    /// The names in a folder, in no order.
+    pub fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let folder = self.open(path, OpenFlags::DIRECTORY, DescriptorFlags::READ)?;
+        let entries = folder.read_directory().map_err(error)?;
+        let mut names = Vec::new();
+        while let Some(entry) = entries.read_directory_entry().map_err(error)? {
+            names.push(entry.name);
+        }
+        Ok(names)
+    }
+
+    /// The first bytes of a file, about this many or all there are.
+    pub fn read(&self, path: &str, most: usize) -> io::Result<Vec<u8>> {
+        let file = self.open(path, OpenFlags::empty(), DescriptorFlags::READ)?;
+        let mut bytes = Vec::new();
+        while bytes.len() < most {
+            let (piece, is_end) = file.read(PIECE.min(most) as u64, bytes.len() as u64).map_err(error)?;
+            if bytes.is_empty() {
+                bytes = piece;
+            } else {
+                bytes.extend_from_slice(&piece);
+            }
+            if is_end {
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Writes a file that must not be there yet; synced, it is whole even after a power cut.
+    pub fn create(&self, path: &str, bytes: &[u8], synced: bool) -> io::Result<()> {
+        let file = self.open(path, OpenFlags::CREATE | OpenFlags::EXCLUSIVE, DescriptorFlags::WRITE)?;
+        write(&file, bytes, 0)?;
+        if synced { file.sync_data().map_err(error) } else { Ok(()) }
+    }
+
+    /// Writes what has changed of these bytes into a file that has their length, or all of them into an
+    /// empty one, and syncs it: whether it is such a file.
+    pub fn overwrite(&self, path: &str, bytes: &[u8], changed: Range<usize>) -> io::Result<bool> {
+        let file = self.open(path, OpenFlags::empty(), DescriptorFlags::WRITE)?;
+        match file.stat().map_err(error)?.size {
+            0 => write(&file, bytes, 0)?,
+            size if size == bytes.len() as u64 => write(&file, &bytes[changed.clone()], changed.start)?,
+            _ => return Ok(false),
+        }
+        file.sync_data().map_err(error)?;
+        Ok(true)
+    }
+
+    /// Appends a few bytes to a file that need not be there yet; nobody else's come between them.
+    pub fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let file = self.open(path, OpenFlags::CREATE, DescriptorFlags::WRITE)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        debug_assert!(bytes.len() <= APPENDED);
+        let stream = file.append_via_stream().map_err(error)?;
+        stream.blocking_write_and_flush(bytes).map_err(|failure| match failure {
+            StreamError::Closed => ErrorKind::WriteZero.into(),
+            StreamError::LastOperationFailed(failure) => io::Error::other(failure.to_debug_string()),
+        })
+    }
+
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let opened = self.opened()?;
+        opened.rename_at(from, opened, to).map_err(error)
+    }
+
+    /// Gives a file a second name, which must not be there yet.
+    pub fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let opened = self.opened()?;
+        opened.link_at(PathFlags::empty(), from, opened, to).map_err(error)
+    }
+
+    pub fn remove(&self, path: &str) -> io::Result<()> {
+        self.opened()?.unlink_file_at(path).map_err(error)
+    }
+
+    pub fn make_folder(&self, path: &str) -> io::Result<()> {
+        self.opened()?.create_directory_at(path).map_err(error)
+    }
+
+    /// Removes a folder that is empty.
+    pub fn remove_folder(&self, path: &str) -> io::Result<()> {
+        self.opened()?.remove_directory_at(path).map_err(error)
+    }
+
+    pub fn about(&self, path: &str) -> io::Result<About> {
+        let stat = self.opened()?.stat_at(PathFlags::empty(), path).map_err(error)?;
+        let changed = stat.data_modification_timestamp;
+        Ok(About {
+            length: stat.size,
+            changed: changed.map_or(0, |at| at.seconds * 1_000_000_000 + u64::from(at.nanoseconds)),
+            is_folder: stat.type_ == DescriptorType::Directory,
+        })
+    }
+}
+
+fn write(file: &Descriptor, bytes: &[u8], at: usize) -> io::Result<()> {
+    let mut written = 0;
+    while written < bytes.len() {
+        let piece = &bytes[written..bytes.len().min(written + PIECE)];
+        match file.write(piece, (at + written) as u64).map_err(error)? {
+            0 => return Err(ErrorKind::WriteZero.into()),
+            count => written += count as usize,
+        }
+    }
+    Ok(())
+}
+
+fn error(code: ErrorCode) -> io::Error {
+    let kind = match code {
+        ErrorCode::NoEntry => ErrorKind::NotFound,
+        ErrorCode::Exist => ErrorKind::AlreadyExists,
+        _ => return io::Error::other(code.name()),
+    };
+    kind.into()
+}
