@@ -175,11 +175,15 @@ impl Ack {
     /// `Host`, `HTTP2-Settings`, `Keep-Alive`, `Proxy-…`, `Transfer-Encoding`, `Upgrade`.
     /// [`AckError::InvalidHeader`] if the name or value is not valid. [`AckError::WrongLength`] for
     /// a `Content-Length` that is not the body's.
-    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<Ack, AckError> {
-        let invalid = |reason: String| AckError::InvalidHeader { name: name.as_ref().into(), reason };
-        let parsed = HeaderName::from_bytes(name.as_ref().as_bytes())
-            .map_err(|_| invalid("not a valid header name".into()))?;
-        let value = HeaderValue::from_bytes(value.as_ref())
+    pub fn header(self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<Ack, AckError> {
+        self.with_header(name.as_ref(), value.as_ref())
+    }
+
+    fn with_header(mut self, name: &str, value: &[u8]) -> Result<Ack, AckError> {
+        let invalid = |reason: String| AckError::InvalidHeader { name: name.into(), reason };
+        let parsed =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("not a valid header name".into()))?;
+        let value = HeaderValue::from_bytes(value)
             .map_err(|_| invalid("the value has a character that no header may have".into()))?;
         if is_forbidden(&parsed) {
             return Err(AckError::ForbiddenHeader(parsed));

@@ -67,7 +67,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 
 fn allow(target: &Target, config: &Config) -> Result<(), String> {
     let Target::Mail(address) = target;
-    let uri = format!("mailto:{}", address.as_str().to_lowercase());
+    let uri = format!("mailto:{}", address.as_str().to_ascii_lowercase());
     let matches = |pattern: &String| match pattern.split_once('*') {
         Some((start, end)) => {
             uri.len() >= start.len() + end.len() && uri.starts_with(start) && uri.ends_with(end)
