@@ -4,7 +4,7 @@
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
-up: tools build ## set up, build, and serve on http://127.0.0.1:8080, with a mailbox (PORT=… for another port)
+up: build ## set up, build, and serve on http://127.0.0.1:8080, with a mailbox (PORT=… for another port)
 	@.setup/up
 
 test: test-tools build ## set up, build, and run all tests
@@ -12,7 +12,7 @@ test: test-tools build ## set up, build, and run all tests
 	cargo test --locked --quiet --lib --test all
 	cargo test --locked --quiet --doc
 
-build: ## build the component and the examples, in target/wasm32-wasip2/release
+build: tools ## build the component and the examples, in target/wasm32-wasip2/release
 	@.setup/build
 
 tools: ## set up the hosts and wasm-tools in .tools
@@ -30,7 +30,7 @@ lint: ## check the formatting, and let clippy look
 hosts: test ## run the tests and write what each host does into docs/hosts.md
 	python3 .setup/hosts.py | tee docs/hosts.md
 
-bench: tools build ## measure: ratios in one run
+bench: build ## measure: ratios in one run
 	cargo bench --quiet --bench hosts
 
 soak: test-tools build ## kill hosts under load for 500 rounds (SOAK=… for more or fewer)
