@@ -122,6 +122,8 @@ impl Setup {
         if let Some(user) = self.user {
             command.uid(user);
         }
+        // With it, a host looks for the origin of every error, and the end of a stream is one.
+        command.env_remove("RUST_BACKTRACE");
         command.envs(self.process_variables.iter().map(|(name, value)| (name, value)));
         command
     }
