@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::panic;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request};
 use wasi::http::types::{IncomingRequest, ResponseOutparam};
 
 use crate::request::{self, Incoming};
@@ -74,9 +74,10 @@ where
         reply::answer_unanswered();
     }));
     wstd::runtime::block_on(async {
-        let reply = Reply::new(outparam, request::method(&request));
+        let method = request::method(&request);
+        let reply = Reply::new(outparam, method.clone());
         let cleanups = reply.cleanups();
-        match read(request, limit).await {
+        match read(request, method, limit).await {
             Ok(request) => {
                 if let Err(error) = handler(request, reply).await {
                     eprintln!("afterack: the handler failed: {error:#}");
@@ -94,8 +95,12 @@ where
 }
 
 /// The whole request, or the problem to answer and what of the body is still unread.
-async fn read(request: IncomingRequest, limit: u64) -> Result<Request<Bytes>, (Problem, Option<Incoming>)> {
-    let head = request::head(&request).map_err(|problem| (problem, None))?;
+async fn read(
+    request: IncomingRequest,
+    method: Method,
+    limit: u64,
+) -> Result<Request<Bytes>, (Problem, Option<Incoming>)> {
+    let head = request::head(&request, method).map_err(|problem| (problem, None))?;
     let mut incoming = Incoming::new(&request);
     match incoming.read(head.headers(), limit).await {
         Ok(body) => Ok(head.map(|()| body)),

@@ -17,8 +17,9 @@ use wasi::io::streams::OutputStream;
 use wstd::future::FutureExt;
 use wstd::runtime::AsyncPollable;
 
+use crate::Problem;
 use crate::ack::{Ack, AckError, Body, Chunks};
-use crate::{Problem, turn};
+use crate::turn::turn_for_the_host;
 
 /// How long a client may take no byte of a large ack before it counts as gone: 30 s. A phone in a
 /// tunnel must not keep the work from beginning.
@@ -77,7 +78,7 @@ impl Reply {
             }
         };
         drop(self); // If nothing was sent, this answers.
-        turn().await;
+        turn_for_the_host();
         delivery
     }
 

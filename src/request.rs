@@ -44,10 +44,10 @@ pub(crate) fn method(request: &IncomingRequest) -> Method {
 }
 
 /// Everything of a request but its body.
-pub(crate) fn head(request: &IncomingRequest) -> Result<Request<()>, Problem> {
+pub(crate) fn head(request: &IncomingRequest, method: Method) -> Result<Request<()>, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let mut head = Request::new(());
-    *head.method_mut() = method(request);
+    *head.method_mut() = method;
     // The origin form, as servers get it (RFC 9112 §3.2.1); the authority is in the `host` header.
     let path = request.path_with_query().unwrap_or_else(|| "/".into());
     *head.uri_mut() =
