@@ -15,7 +15,7 @@ test: test-tools build ## set up, build, and run all tests
 build: tools ## build the component and the examples, in target/wasm32-wasip2/release
 	@.setup/build
 
-tools: ## set up the hosts and wasm-tools in .tools
+tools: ## set up the hosts, wasm-tools and wasm-opt in .tools
 	@.setup/tools
 
 test-tools:
@@ -30,8 +30,8 @@ lint: ## check the formatting, and let clippy look
 hosts: test ## run the tests and write what each host does into docs/hosts.md
 	python3 .setup/hosts.py | tee docs/hosts.md
 
-bench: build ## measure: ratios in one run
-	cargo bench --quiet --bench hosts
+bench: build ## measure: ratios in one run (ONLY=throughput for that one)
+	cargo bench --quiet --bench hosts -- $(ONLY)
 
 soak: test-tools build ## kill hosts under load for 500 rounds (SOAK=… for more or fewer)
 	SOAK=$${SOAK:-500} cargo test --locked --quiet --test all -- killed_hosts

@@ -26,19 +26,31 @@ use host::{Host, Kind, Setup, guest, root};
 use wire::Connection;
 
 fn main() {
-    // `cargo test --benches` asks whether this runs at all; that is `make bench`'s question.
-    if std::env::args().any(|argument| argument == "--test") {
+    let benches: [(&str, fn()); 11] = [
+        ("sizes", sizes),
+        ("time-to-ack", time_to_ack),
+        ("back-to-back", || back_to_back(1, 3000, &as_make_up_does(), None)),
+        ("back-to-back", || back_to_back(50, 60, &as_make_up_does(), Some(1.5))),
+        ("back-to-back", || back_to_back(50, 60, "", None)),
+        ("computing", acks_beside_computing),
+        ("sleepers", sleepers),
+        ("durable", job_costs::durable_time_to_ack),
+        ("full-store", job_costs::full_store),
+        ("sleeping-jobs", job_costs::sleeping_jobs),
+        ("throughput", job_costs::throughput),
+    ];
+    // cargo's own arguments begin with dashes. `cargo test --benches` asks whether this runs at all; that
+    // is `make bench`'s question.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let named: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
-    sizes();
-    time_to_ack(1, 3000);
-    time_to_ack(50, 60);
-    acks_beside_computing();
-    sleepers();
-    job_costs::durable_time_to_ack();
-    job_costs::full_store();
-    job_costs::sleeping_jobs();
-    job_costs::throughput();
+    for (name, bench) in benches {
+        if named.is_empty() || named.iter().any(|named| *named == name) {
+            bench();
+        }
+    }
 }
 
 fn sizes() {
@@ -49,21 +61,60 @@ fn sizes() {
     }
 }
 
-/// Time-to-ack against hello world by the raw bindings: same host, same body, in turns.
-fn time_to_ack(clients: usize, requests: usize) {
-    let hosts = ["examples/hello", "examples/minimal"].map(|name| Setup::new(Kind::Wasmtime, name).start());
+/// Between two requests, so that what follows the one is over before the other.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The host's options that `make up` uses.
+fn as_make_up_does() -> String {
+    fs::read_to_string(root().join(".setup/wasmtime-options")).expect("a file of the project's")
+}
+
+/// Hello world by the raw bindings, and the same ack by the library, each on a host of its own.
+fn hello_and_ack(options: &str) -> [Host; 2] {
+    ["examples/hello", "examples/minimal"]
+        .map(|name| Setup::new(Kind::Wasmtime, name).arguments(options).start())
+}
+
+/// Time-to-ack against hello world: same host, same body, one client, in turns.
+fn time_to_ack() {
+    let hosts = hello_and_ack(&as_make_up_does());
+    let mut connections = hosts.each_ref().map(|host| Connection::open(host.address));
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..1000 {
+        for (connection, times) in connections.iter_mut().zip(&mut times) {
+            times.push(ack(connection));
+            thread::sleep(PAUSE);
+        }
+    }
+    report("time-to-ack", times, Some(1.1));
+}
+
+/// The same with clients that send the next request as soon as they have an answer: then it also counts
+/// what a host does after its answers.
+fn back_to_back(clients: usize, requests: usize, options: &str, limit: Option<f64>) {
+    let hosts = hello_and_ack(options);
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..10 {
         for (host, times) in hosts.iter().zip(&mut times) {
             times.extend(acks(host, clients, requests / 10));
         }
     }
+    let host = if options.is_empty() { ", host without options" } else { "" };
+    report(&format!("{clients} client(s), back to back{host}"), times, limit);
+}
+
+fn report(what: &str, times: [Vec<Duration>; 2], limit: Option<f64>) {
     let [hello, ack] = times.map(Times::new);
-    println!(
-        "time-to-ack, {clients} client(s): {ack}; hello world: {hello}; ratio of medians {:.2} (at most {})",
-        ack.at(0.5) / hello.at(0.5),
-        if clients == 1 { 1.10 } else { 1.5 }
-    );
+    let ratio = ack.at(0.5) / hello.at(0.5);
+    let limit = limit.map(|limit| format!(" (at most {limit:.2})")).unwrap_or_default();
+    println!("{what}: {ack}; hello world: {hello}; ratio of medians {ratio:.2}{limit}");
+}
+
+/// The time that an ack takes.
+fn ack(connection: &mut Connection) -> Duration {
+    let begun = Instant::now();
+    assert_eq!(connection.get("/bytes?n=14&key=bench").status, 202);
+    begun.elapsed()
 }
 
 /// The times of `requests` acks for each of `clients` connections.
@@ -71,12 +122,7 @@ fn acks(host: &Host, clients: usize, requests: usize) -> Vec<Duration> {
     let address = host.address;
     let client = move || {
         let mut connection = Connection::open(address);
-        let ack = |_| {
-            let begun = Instant::now();
-            assert_eq!(connection.get("/bytes?n=14&key=bench").status, 202);
-            begun.elapsed()
-        };
-        (0..requests).map(ack).collect::<Vec<_>>()
+        (0..requests).map(|_| ack(&mut connection)).collect::<Vec<_>>()
     };
     let clients: Vec<_> = (0..clients).map(|_| thread::spawn(client)).collect();
     clients.into_iter().flat_map(|client| client.join().expect("a client that gets its acks")).collect()

@@ -92,7 +92,6 @@ impl Engine {
     }
 
     async fn work(self: Rc<Engine>, mut own: Option<Id>) -> Result<()> {
-        let mut signs = Signs::default();
         loop {
             let now = Time::now();
             let slots = self.store.slots(now)?;
@@ -116,16 +115,30 @@ impl Engine {
             }
             // What is left is due later, or others run it, and might lose it.
             if slots.watches.len() == WATCHES {
-                if signs.are_given(slots.watches) {
+                if self.is_watched().await? {
                     return Ok(());
                 }
-                sleep(WATCH.into()).await;
                 continue;
             }
             let Some(slot) = self.store.enter(Role::Watch, now, WATCH_LEASE)? else { return Ok(()) };
             if !self.watch(slot).await? {
                 return Ok(());
             }
+        }
+    }
+
+    /// Whether one of the others that keep watch gives a sign of life before there are fewer of them.
+    async fn is_watched(&self) -> Result<bool> {
+        let mut signs = Signs::default();
+        loop {
+            let watches = self.store.slots(Time::now())?.watches;
+            if watches.len() < WATCHES {
+                return Ok(false);
+            }
+            if signs.are_given(watches) {
+                return Ok(true);
+            }
+            sleep(WATCH.into()).await;
         }
     }
 

@@ -178,23 +178,23 @@ impl Dir {
         self.files.rename(from, &in_queue(due, id))
     }
 
-    /// Notes how long the queue is, if it takes a while to count.
+    /// Notes how long the queue is, if it takes a while to count and the last note is not new.
     fn count(&self, waiting: usize, now: Time) -> Result<()> {
-        if waiting < LONG {
+        if waiting < LONG || self.counted(now, COUNT_AGE / 2)?.is_some() {
             return Ok(());
         }
         let count = format!("{waiting} {}", now.0);
         self.files.write("count", count.as_bytes(), false)
     }
 
-    /// How long the queue is, or was a moment ago.
-    fn counted(&self, now: Time) -> Result<Option<usize>> {
+    /// How long the queue was, not longer ago than this.
+    fn counted(&self, now: Time, age: Duration) -> Result<Option<usize>> {
         let count = self.files.read_if_any("count")?;
         Ok(count.and_then(|text| {
             let text = String::from_utf8(text).ok()?;
             let (count, time) = text.split_once(' ')?;
-            let age = now.since(Time(time.parse().ok()?));
-            count.parse().ok().filter(|_| age < COUNT_AGE)
+            let since = now.since(Time(time.parse().ok()?));
+            count.parse().ok().filter(|_| since < age)
         }))
     }
 
@@ -267,7 +267,7 @@ impl Store for Dir {
 
     fn is_full(&self, limit: usize, now: Time) -> Result<bool> {
         if limit > COUNTED
-            && let Some(waiting) = self.counted(now)?
+            && let Some(waiting) = self.counted(now, COUNT_AGE)?
         {
             return Ok(waiting >= limit);
         }
