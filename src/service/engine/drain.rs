@@ -88,7 +88,8 @@ impl Drain {
         engine.store.leave(drain.slot.into_inner())
     }
 
-    /// Renews the lease at every look and learns who is cancelled, and once a second takes over what others have lost and tidies up.
+    /// Renews the lease at every look and learns who is cancelled; once a second takes over what others
+    /// have lost and tidies up.
     fn keep_up(&self) -> Result<()> {
         let (now, lease) = (Time::now(), self.engine.config.lease);
         if now >= self.renew_at.get() {

@@ -160,8 +160,11 @@ impl Dir {
         if self.bucket.replace(expires) != expires {
             self.files.make_folder(&bucket)?;
         }
-        // A second name costs less than a second file. It may be there, if this was interrupted before.
-        self.files.link(from, &path(&bucket, job.id))?;
+        let date = path(&bucket, job.id);
+        // A second name costs less than a second file, where files can have one.
+        if self.files.link(from, &date).is_err() {
+            self.files.touch(&date)?;
+        }
         self.files.rename(from, &path("done", job.id))?;
         fault::trace("settled", job.id, job.run.version);
         self.files.append(&format!("totals/{}", end.state.name()), b".")
