@@ -151,6 +151,8 @@ impl Engine {
         while !self.is_spent() {
             let mut slots = self.store.slots(Time::now())?;
             slots.watches.retain(|(number, _)| *number < slot.number);
+            // Who may have to wait for another's sign leaves the queue to him: a long one takes a while to list.
+            let is_first = slots.watches.is_empty();
             if signs.are_given(slots.watches) {
                 self.store.leave(slot)?;
                 return Ok(false);
@@ -158,7 +160,9 @@ impl Engine {
             if slots.expired > 0 {
                 break;
             }
-            if slots.held < self.config.drains && (self.look(1)? || slots.held == 0 && self.is_queue_empty())
+            if is_first
+                && slots.held < self.config.drains
+                && (self.look(1)? || slots.held == 0 && self.is_queue_empty())
             {
                 break;
             }

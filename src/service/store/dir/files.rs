@@ -25,8 +25,12 @@ pub fn name(due: Time, id: Id) -> String {
 }
 
 pub fn parse_name(name: &str) -> Option<(Time, Id)> {
-    let (due, id) = name.split_once('.')?;
-    Some((Time(due.parse().ok()?), Id::parse(id)?))
+    Some((parse_time(name)?, Id::parse(name.split_once('.')?.1)?))
+}
+
+/// The time that a name begins with.
+pub fn parse_time(name: &str) -> Option<Time> {
+    Some(Time(name.split_once('.')?.0.parse().ok()?))
 }
 
 impl Files {

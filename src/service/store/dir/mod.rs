@@ -39,7 +39,7 @@ use super::{Counts, Due, Outlook, Place, Put, Result, Role, SLOTS, Slot, Slots, 
 use crate::service::fault;
 use crate::service::job::{End, Id, Input, Job, Run, State};
 use crate::service::time::Time;
-use files::{Files, name, parse_name};
+use files::{Files, name, parse_name, parse_time};
 
 /// With a limit up to this, the queue is counted for every answer.
 const COUNTED: usize = 1000;
@@ -333,15 +333,17 @@ impl Store for Dir {
         let mut outlook = Outlook::default();
         let mut due = BinaryHeap::new();
         for name in self.files.names("queue")? {
+            // An id is looked at when its job is due.
+            if let Some(time) = parse_time(&name).filter(|time| *time > now) {
+                outlook.waiting += 1;
+                outlook.next = Some(outlook.next.map_or(time, |next| next.min(time)));
+                continue;
+            }
             let Some((time, id)) = parse_name(&name) else {
                 self.files.set_aside(&format!("queue/{name}"), "it is no job's name")?;
                 continue;
             };
             outlook.waiting += 1;
-            if time > now {
-                outlook.next = Some(outlook.next.map_or(time, |next| next.min(time)));
-                continue;
-            }
             due.push(Due { time, id });
             if due.len() > most {
                 due.pop();
