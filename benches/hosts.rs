@@ -22,15 +22,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use host::{Host, Kind, Setup, guest, root};
+use host::{Host, Kind, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
     let benches: [(&str, fn()); 11] = [
         ("sizes", sizes),
         ("time-to-ack", time_to_ack),
-        ("back-to-back", || back_to_back(1, 3000, &as_make_up_does(), None)),
-        ("back-to-back", || back_to_back(50, 60, &as_make_up_does(), Some(1.5))),
+        ("back-to-back", || back_to_back(1, 3000, &options_of_make_up(), None)),
+        ("back-to-back", || back_to_back(50, 60, &options_of_make_up(), Some(1.5))),
         ("back-to-back", || back_to_back(50, 60, "", None)),
         ("computing", acks_beside_computing),
         ("sleepers", sleepers),
@@ -64,11 +64,6 @@ fn sizes() {
 /// Between two requests, so that what follows the one is over before the other.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The host's options that `make up` uses.
-fn as_make_up_does() -> String {
-    fs::read_to_string(root().join(".setup/wasmtime-options")).expect("a file of the project's")
-}
-
 /// Hello world by the raw bindings, and the same ack by the library, each on a host of its own.
 fn hello_and_ack(options: &str) -> [Host; 2] {
     ["examples/hello", "examples/minimal"]
@@ -77,7 +72,7 @@ fn hello_and_ack(options: &str) -> [Host; 2] {
 
 /// Time-to-ack against hello world: same host, same body, one client, in turns.
 fn time_to_ack() {
-    let hosts = hello_and_ack(&as_make_up_does());
+    let hosts = hello_and_ack(&options_of_make_up());
     let mut connections = hosts.each_ref().map(|host| Connection::open(host.address));
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..1000 {

@@ -1,11 +1,10 @@
 //! Many jobs at once, and jobs longer than a host lets an invocation live.
 
-use std::fs;
 use std::process::Command;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::host::{Folder, Host, Kind, free_address, on_every_host_with_a_folder, root};
+use crate::host::{Folder, Host, Kind, free_address, on_every_host_with_a_folder, options_of_make_up};
 use crate::jobs::{Client, JSON, component, id, request};
 use crate::wire::Connection;
 
@@ -23,7 +22,7 @@ on_every_host_with_a_folder! {
         let host = if kind == Kind::Wasmtime {
             let limit = Command::new("prlimit").args(["--nofile=8192", "--pid", &std::process::id().to_string()]).status();
             assert!(limit.is_ok_and(|limit| limit.success()), "8192 open files are needed");
-            setup.arguments(&fs::read_to_string(root().join(".setup/wasmtime-options")).unwrap()).start()
+            setup.arguments(&options_of_make_up()).start()
         } else {
             // It kills an instance that has run for ten seconds, a drain, too.
             let address = free_address();

@@ -319,6 +319,11 @@ fn note(name: &str, kind: Kind, word: &str) {
     fs::write(folder.join(format!("{name}.{kind:?}")), word).unwrap();
 }
 
+/// The options of `wasmtime serve` that `make up` uses.
+pub fn options_of_make_up() -> String {
+    fs::read_to_string(root().join(".setup/wasmtime-options")).unwrap()
+}
+
 /// The project's folder.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -54,8 +54,8 @@ impl Drain {
             gate: RwLock::new(()),
             slot: slot.into(),
             known: RefCell::default(),
-            cancelled: RefCell::default(),
-            renew_at: Cell::default(),
+            cancelled: engine.store.cancellations()?.into(),
+            renew_at: Cell::new(Time::now() + LOOK), // It has just begun.
             chores_at: Cell::default(),
             lanes: Cell::default(),
             broken: RefCell::default(),

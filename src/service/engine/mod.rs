@@ -151,7 +151,7 @@ impl Engine {
         while !self.is_spent() {
             let mut slots = self.store.slots(Time::now())?;
             slots.watches.retain(|(number, _)| *number < slot.number);
-            // Who may have to wait for another's sign leaves the queue to him: a long one takes a while to list.
+            // Who waits for another's sign leaves the queue to him: a long one takes a while to list.
             let is_first = slots.watches.is_empty();
             if signs.are_given(slots.watches) {
                 self.store.leave(slot)?;

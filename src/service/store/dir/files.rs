@@ -185,15 +185,19 @@ impl Files {
     /// Removes a folder with all that is in it.
     pub fn remove_folder(&self, path: &str) -> Result<()> {
         for name in self.names(path)? {
-            let path = format!("{path}/{name}");
-            match self.about(&path)?.is_some_and(|about| about.is_folder) {
-                true => self.remove_folder(&path)?,
-                false => self.remove_if_any(&path)?,
-            }
+            self.remove_all(&format!("{path}/{name}"))?;
         }
         if_any(self.folder.remove_folder(path))
             .map(drop)
             .map_err(|error| self.failed("removing", path, error))
+    }
+
+    /// Removes what is at a path, a file or a folder.
+    fn remove_all(&self, path: &str) -> Result<()> {
+        match self.about(path)?.is_some_and(|about| about.is_folder) {
+            true => self.remove_folder(path),
+            false => self.remove_if_any(path),
+        }
     }
 
     /// Moves what makes no sense out of the way, and says so.
@@ -219,11 +223,7 @@ impl Files {
     pub fn remove_leftovers(&self, now: Time, age: Duration) -> Result<()> {
         for name in self.names("tmp")? {
             if Id::parse(&name).is_some_and(|id| id.created() + age < now) {
-                let path = format!("tmp/{name}");
-                match self.about(&path)?.is_some_and(|about| about.is_folder) {
-                    true => self.remove_folder(&path)?,
-                    false => self.remove_if_any(&path)?,
-                }
+                self.remove_all(&format!("tmp/{name}"))?;
             }
         }
         Ok(())
