@@ -194,7 +194,7 @@ impl Engine {
 
     /// Whether nothing waited at the last look.
     fn is_queue_empty(&self) -> bool {
-        self.looked.borrow().0.waiting == 0
+        self.looked.borrow().0.is_empty
     }
 
     /// Whether this invocation has gone on for as long as it may.

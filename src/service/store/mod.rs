@@ -68,10 +68,10 @@ pub struct Due {
 pub struct Outlook {
     /// The jobs that are due, first come first; not more than were asked for.
     pub due: Vec<Due>,
-    /// When the first of the others is due.
+    /// When to look again: not later than when the first of the others is due.
     pub next: Option<Time>,
-    /// How many jobs wait, due or not.
-    pub waiting: usize,
+    /// Whether no job waits, due or not.
+    pub is_empty: bool,
 }
 
 /// Whom a slot is for.
@@ -125,8 +125,8 @@ pub trait Store {
     /// Whether this idempotency key has been used.
     fn knows(&self, key: &str) -> Result<bool>;
 
-    /// Whether as many jobs wait as may. Over a thousand, what came within the last second may not
-    /// count.
+    /// Whether as many jobs wait as may. With a limit over a thousand, an earlier count will do: of the
+    /// last second, or of the last ten if at 5,000 jobs a second the queue could not be full since.
     fn is_full(&self, limit: usize, now: Time) -> Result<bool>;
 
     /// Looks a job up. Its input comes without the body.

@@ -5,10 +5,18 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::super::{Result, StoreError};
-use super::folder::{About, Folder};
+use super::folder::Folder;
 use super::record;
 use crate::service::job::{Id, Job};
 use crate::service::time::Time;
+
+/// What is at a path.
+pub struct About {
+    pub length: u64,
+    /// When it was changed last, in nanoseconds since 1970.
+    pub changed: u64,
+    pub is_folder: bool,
+}
 
 /// How much of a file is read for its head.
 const BEGINNING: usize = 8192;
@@ -47,6 +55,10 @@ impl Files {
         Ok(self.about(path)?.is_some())
     }
 
+    pub fn is_file(&self, path: &str) -> Result<bool> {
+        Ok(self.about(path)?.is_some_and(|about| !about.is_folder))
+    }
+
     /// When something was put into a folder, or taken out of it, for the last time, in nanoseconds.
     pub fn changed(&self, folder: &str) -> Result<u64> {
         Ok(self.about(folder)?.map_or(0, |about| about.changed))
@@ -64,8 +76,13 @@ impl Files {
     /// The names in a folder, in no order; none if there is no such folder: a slot's may be renamed
     /// before it is read.
     pub fn names(&self, path: &str) -> Result<Vec<String>> {
-        let names = if_any(self.folder.list(path)).map_err(|error| self.failed("listing", path, error))?;
-        Ok(names.unwrap_or_default())
+        match self.folder.list(path) {
+            Ok(names) => Ok(names),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(self.failed("listing", path, error)),
+        }
     }
 
     pub fn read(&self, path: &str) -> Result<Vec<u8>> {
@@ -190,6 +207,16 @@ impl Files {
         if_any(self.folder.remove_folder(path))
             .map(drop)
             .map_err(|error| self.failed("removing", path, error))
+    }
+
+    /// Removes a folder unless something is in it.
+    pub fn remove_if_empty(&self, path: &str) -> Result<()> {
+        match if_any(self.folder.remove_folder(path)) {
+            Err(error) if error.kind() != ErrorKind::DirectoryNotEmpty => {
+                Err(self.failed("removing", path, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes what is at a path, a file or a folder.

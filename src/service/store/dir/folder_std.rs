@@ -7,15 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use super::files::About;
+
 #[derive(Debug)]
 pub struct Folder {
     root: String,
-}
-
-pub struct About {
-    pub length: u64,
-    pub changed: u64,
-    pub is_folder: bool,
 }
 
 impl Folder {

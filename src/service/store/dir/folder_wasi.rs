@@ -9,6 +9,8 @@ use wasi::filesystem::preopens::get_directories;
 use wasi::filesystem::types::{Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags};
 use wasi::io::streams::StreamError;
 
+use super::files::About;
+
 /// The most bytes that are asked for, or given, in one call.
 const PIECE: usize = 64 * 1024;
 
@@ -19,14 +21,6 @@ const APPENDED: usize = 4096;
 pub struct Folder {
     root: String,
     opened: OnceCell<Descriptor>,
-}
-
-/// What is at a path.
-pub struct About {
-    pub length: u64,
-    /// When it was changed last, in nanoseconds since 1970.
-    pub changed: u64,
-    pub is_folder: bool,
 }
 
 impl Folder {
@@ -175,6 +169,8 @@ fn error(code: ErrorCode) -> io::Error {
     let kind = match code {
         ErrorCode::NoEntry => ErrorKind::NotFound,
         ErrorCode::Exist => ErrorKind::AlreadyExists,
+        ErrorCode::NotEmpty => ErrorKind::DirectoryNotEmpty,
+        ErrorCode::NotDirectory => ErrorKind::NotADirectory,
         _ => return io::Error::other(code.name()),
     };
     kind.into()

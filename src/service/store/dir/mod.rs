@@ -5,7 +5,8 @@
 //! fresh/ID               a job that is being recorded; it is not acknowledged yet
 //! jobs/ID                what was accepted; written once
 //! queue/DUE.ID           a waiting job: how far it has come, or nothing
-//! later/ID               its DUE, if that is not the time it was accepted
+//! queue/TIME.bucket/     waiting jobs whose time is farther off, as above; see queue.rs
+//! later/ID               a job's DUE, if that is not the time it was accepted
 //! drains/N.free          a free slot; those of the watch are called watchN
 //! drains/N.UNTIL.OWNER/  a slot that is held: in it are its claims, as they were in the queue
 //! done/ID                a job that has ended
@@ -13,6 +14,7 @@
 //! expiry/TIME/ID         the jobs that may be removed from that time on
 //! keys/DIGEST            the job and the request of an idempotency key
 //! cancel/ID              somebody wants this running job cancelled
+//! length                 how many jobs waited when, if they are many
 //! totals/STATE           one byte for each job that ended like this
 //! tmp/                   what is being written
 //! damaged/               what made no sense, set aside
@@ -29,26 +31,18 @@ mod files;
 #[cfg_attr(target_arch = "wasm32", path = "folder_wasi.rs")]
 #[cfg_attr(not(target_arch = "wasm32"), path = "folder_std.rs")]
 mod folder;
+mod queue;
 mod record;
 
 use std::cell::Cell;
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::{Counts, Due, Outlook, Place, Put, Result, Role, SLOTS, Slot, Slots, Store, StoreError, WATCHES};
 use crate::service::fault;
 use crate::service::job::{End, Id, Input, Job, Run, State};
 use crate::service::time::Time;
-use files::{Files, name, parse_name, parse_time};
-
-/// With a limit up to this, the queue is counted for every answer.
-const COUNTED: usize = 1000;
-
-/// How many jobs a queue has at least whose length is noted when it is listed anyway.
-const LONG: usize = 100;
-
-/// How old the count of a longer queue may be.
-const COUNT_AGE: Duration = Duration::from_secs(1);
+use files::{Files, name, parse_name};
+use queue::in_queue;
 
 /// Leftovers in `fresh`, `desk` and `tmp` belong to nobody after this time.
 const LEFTOVER: Duration = Duration::from_secs(3600);
@@ -71,13 +65,6 @@ impl Dir {
     /// The store in this directory, an absolute path.
     pub fn new(root: &str) -> Dir {
         Dir { files: Files::new(root.into()), bucket: Cell::default() }
-    }
-
-    /// Where a waiting job is, if it is.
-    fn queued(&self, id: Id) -> Result<String> {
-        let later = self.files.read_if_any(&path("later", id))?;
-        let time = later.and_then(|text| String::from_utf8(text).ok()?.parse().ok().map(Time));
-        Ok(in_queue(time.unwrap_or(id.created()), id))
     }
 
     /// Puts a job that is recorded into the queue, unless somebody has.
@@ -106,8 +93,10 @@ impl Dir {
                     return Ok(Some((file, Place::Slot)));
                 }
             }
-            if let Some(file) = self.files.read_if_any(&self.queued(id)?)? {
-                return Ok(Some((file, Place::Queue)));
+            for place in self.waiting_places(id)? {
+                if let Some(file) = self.files.read_if_any(&place)? {
+                    return Ok(Some((file, Place::Queue)));
+                }
             }
             if let Some(path) = self.on_desk(id)?
                 && let Some(file) = self.files.read_if_any(&path)?
@@ -168,37 +157,6 @@ impl Dir {
         self.files.rename(from, &path("done", job.id))?;
         fault::trace("settled", job.id, job.run.version);
         self.files.append(&format!("totals/{}", end.state.name()), b".")
-    }
-
-    /// Puts the job whose course is at `from` into the queue. `later` goes first: a job that is looked
-    /// up meanwhile is still where it was.
-    fn queue(&self, from: &str, id: Id, due: Time) -> Result<()> {
-        if due == id.created() {
-            self.files.remove_if_any(&path("later", id))?;
-        } else {
-            self.files.write(&path("later", id), due.0.to_string().as_bytes(), false)?;
-        }
-        self.files.rename(from, &in_queue(due, id))
-    }
-
-    /// Notes how long the queue is, if it takes a while to count and the last note is not new.
-    fn count(&self, waiting: usize, now: Time) -> Result<()> {
-        if waiting < LONG || self.counted(now, COUNT_AGE / 2)?.is_some() {
-            return Ok(());
-        }
-        let count = format!("{waiting} {}", now.0);
-        self.files.write("count", count.as_bytes(), false)
-    }
-
-    /// How long the queue was, not longer ago than this.
-    fn counted(&self, now: Time, age: Duration) -> Result<Option<usize>> {
-        let count = self.files.read_if_any("count")?;
-        Ok(count.and_then(|text| {
-            let text = String::from_utf8(text).ok()?;
-            let (count, time) = text.split_once(' ')?;
-            let since = now.since(Time(time.parse().ok()?));
-            count.parse().ok().filter(|_| since < age)
-        }))
     }
 
     /// Removes all that there is of a job. Until its input goes, its date in `expiry` brings this back.
@@ -269,14 +227,7 @@ impl Store for Dir {
     }
 
     fn is_full(&self, limit: usize, now: Time) -> Result<bool> {
-        if limit > COUNTED
-            && let Some(waiting) = self.counted(now, COUNT_AGE)?
-        {
-            return Ok(waiting >= limit);
-        }
-        let waiting = self.files.names("queue")?.len();
-        self.count(waiting, now)?;
-        Ok(waiting >= limit)
+        self.is_queue_full(limit, now)
     }
 
     fn find(&self, id: Id) -> Result<Option<(Job, Place)>> {
@@ -295,16 +246,13 @@ impl Store for Dir {
     }
 
     fn take(&self, id: Id, from: Place) -> Result<Option<Job>> {
-        let from = match from {
-            Place::Queue => self.queued(id)?,
-            Place::Done => path("done", id),
-            Place::Slot => return Ok(None),
-        };
         let desk = format!("desk/{}", name(Time::now(), id));
-        if !self.files.rename_if_any(&from, &desk)? {
-            return Ok(None);
-        }
-        self.load(id, &desk).map(Some)
+        let is_taken = match from {
+            Place::Queue => self.take_waiting(id, &desk)?,
+            Place::Done => self.files.rename_if_any(&path("done", id), &desk)?,
+            Place::Slot => false,
+        };
+        is_taken.then(|| self.load(id, &desk)).transpose()
     }
 
     fn give_back(&self, job: &mut Job, keep: Duration) -> Result<()> {
@@ -330,28 +278,7 @@ impl Store for Dir {
     }
 
     fn outlook(&self, now: Time, most: usize) -> Result<Outlook> {
-        let mut outlook = Outlook::default();
-        let mut due = BinaryHeap::new();
-        for name in self.files.names("queue")? {
-            // An id is looked at when its job is due.
-            if let Some(time) = parse_time(&name).filter(|time| *time > now) {
-                outlook.waiting += 1;
-                outlook.next = Some(outlook.next.map_or(time, |next| next.min(time)));
-                continue;
-            }
-            let Some((time, id)) = parse_name(&name) else {
-                self.files.set_aside(&format!("queue/{name}"), "it is no job's name")?;
-                continue;
-            };
-            outlook.waiting += 1;
-            due.push(Due { time, id });
-            if due.len() > most {
-                due.pop();
-            }
-        }
-        outlook.due = due.into_sorted_vec();
-        self.count(outlook.waiting, now)?;
-        Ok(outlook)
+        self.look(now, most)
     }
 
     fn bell(&self) -> Result<u64> {
@@ -523,7 +450,7 @@ impl Store for Dir {
 
     fn counts(&self, now: Time) -> Result<Counts> {
         let mut counts = Counts {
-            waiting: self.outlook(now, 0)?.waiting,
+            waiting: self.length()?,
             running: 0,
             drains: 0,
             ended: [State::Succeeded, State::Failed, State::Cancelled].map(|state| (state, 0)),
@@ -562,10 +489,6 @@ impl Dir {
 /// Where this folder keeps what it knows of a job.
 fn path(folder: &str, id: Id) -> String {
     format!("{folder}/{id}")
-}
-
-fn in_queue(due: Time, id: Id) -> String {
-    format!("queue/{}", name(due, id))
 }
 
 /// Where a slot of this name keeps its claims.

@@ -91,10 +91,111 @@ fn due_jobs_come_first_come_first_and_others_when_they_are_due() {
     store.release(&slot, &job).unwrap();
     let outlook = store.outlook(Time::now(), 3).unwrap();
     assert_eq!(outlook.due, jobs[1..4]);
-    assert_eq!((outlook.next, outlook.waiting), (Some(job.run.due), 5));
+    assert!(!outlook.is_empty && outlook.next.unwrap() <= job.run.due);
+    assert_eq!(store.counts(Time::now()).unwrap().waiting, 5);
     let later = store.outlook(job.run.due, 100).unwrap();
     assert_eq!(later.due.last().unwrap().id, job.id);
     assert_eq!(store.find(job.id).unwrap().unwrap().1, Place::Queue);
+}
+
+/// A job that waits for so long.
+fn put_off(store: &Dir, slot: &Slot, wait: Duration) -> Due {
+    let mut job = store.claim(slot, put(store)).unwrap().unwrap();
+    job.run.due = Time::now() + wait;
+    store.save(slot, &mut job).unwrap();
+    store.release(slot, &job).unwrap();
+    Due { time: job.run.due, id: job.id }
+}
+
+#[test]
+fn a_job_is_due_at_its_time_however_far_off_and_found_until_then() {
+    for seconds in [0, 2, 3, 10, 59, 3600, 86_400, 30 * 86_400, 10_000 * 86_400] {
+        let temporary = Temporary::new();
+        let store = temporary.store();
+        let slot = enter(&store, Time::now());
+        let due = put_off(&store, &slot, Duration::from_secs(seconds));
+        let (mut now, mut looks) = (Time::now(), 0);
+        loop {
+            let outlook = store.outlook(now, 9).unwrap();
+            assert_eq!(store.find(due.id).unwrap().unwrap().1, Place::Queue, "{seconds}");
+            if now >= due.time {
+                assert_eq!(outlook.due, [due], "{seconds}");
+                break;
+            }
+            assert!(outlook.due.is_empty() && !outlook.is_empty, "{seconds}");
+            let next = outlook.next.expect("there is a job");
+            assert!(now < next && next <= due.time, "{seconds}");
+            (now, looks) = (next, looks + 1);
+        }
+        assert!(looks < 20, "{seconds}: {looks}");
+        assert_eq!(fs::read_dir(temporary.0.join("queue")).unwrap().count(), 1, "{seconds}");
+        store.claim(&slot, due).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_queue_of_jobs_that_are_due_much_later_is_short() {
+    let temporary = Temporary::new();
+    let store = temporary.store();
+    let slot = enter(&store, Time::now());
+    let jobs: Vec<_> =
+        (1..=1000).map(|number| put_off(&store, &slot, Duration::from_secs(number * number))).collect();
+    let entries = || fs::read_dir(temporary.0.join("queue")).unwrap().count();
+    assert!((10..80).contains(&entries()), "{}", entries());
+    assert_eq!(store.counts(Time::now()).unwrap().waiting, 1000);
+    assert!(store.is_full(1000, Time::now()).unwrap() && !store.is_full(1001, Time::now()).unwrap());
+    // Nothing stays of one that is taken out.
+    for due in jobs {
+        store.take(due.id, Place::Queue).unwrap().unwrap();
+    }
+    assert_eq!(entries(), 0);
+    assert!(store.outlook(Time::now(), 1).unwrap().is_empty);
+}
+
+#[test]
+fn many_that_open_a_bucket_lose_no_job() {
+    let temporary = Temporary::new();
+    let store = temporary.store();
+    let slot = enter(&store, Time::now());
+    let mut jobs: Vec<_> = (0..500).map(|_| put_off(&store, &slot, KEEP)).collect();
+    let then = jobs[0].time + KEEP;
+    assert_eq!(winners(|store| store.outlook(then, 1).is_ok(), &temporary), 16);
+    jobs.sort();
+    assert_eq!(store.outlook(then, 500).unwrap().due, jobs);
+}
+
+#[test]
+fn what_is_no_bucket_is_set_aside() {
+    let temporary = Temporary::new();
+    let store = temporary.store();
+    let queue = temporary.0.join("queue");
+    fs::write(queue.join("0000000000001.bucket"), "x").unwrap();
+    fs::write(queue.join("9000000000000.bucket"), "x").unwrap();
+    fs::create_dir_all(queue.join("0000000000002.bucket/folder")).unwrap();
+    fs::write(queue.join("0000000000002.bucket/file"), "x").unwrap();
+    let due = put(&store);
+    assert_eq!(store.outlook(Time::now(), 9).unwrap().due, [due]);
+    assert_eq!(store.counts(Time::now()).unwrap().waiting, 1);
+    assert_eq!(fs::read_dir(temporary.0.join("damaged")).unwrap().count(), 3);
+    assert_eq!(fs::read_dir(queue).unwrap().count(), 2);
+}
+
+#[test]
+fn a_long_queue_is_counted_anew_before_it_can_be_full() {
+    let temporary = Temporary::new();
+    let store = temporary.store();
+    let now = Time::now();
+    for _ in 0..200 {
+        put(&store);
+    }
+    let second = Duration::from_secs(1);
+    assert!(!store.is_full(6_000, now).unwrap());
+    for _ in 0..1000 {
+        put(&store);
+    }
+    // What came since does not count at once, but soon, and sooner for a queue that might be full.
+    assert!(!store.is_full(1_200, now).unwrap());
+    assert!(store.is_full(1_200, now + second).unwrap());
 }
 
 #[test]
@@ -162,7 +263,7 @@ fn a_key_that_many_use_at_once_makes_one_job() {
             store.put(Id::new(), &input, "same").unwrap() == Put::New
         };
         assert_eq!(winners(put, &temporary), 1);
-        assert_eq!(temporary.store().outlook(Time::now(), 9).unwrap().waiting, 1);
+        assert_eq!(temporary.store().outlook(Time::now(), 9).unwrap().due.len(), 1);
     }
 }
 
