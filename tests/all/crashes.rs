@@ -86,6 +86,26 @@ on_every_host_with_a_folder! {
         "yes".into()
     }
 
+    /// In its bucket, which nobody has listed when the host dies. Nobody asks after the restart, either.
+    fn a_job_that_is_due_later_runs_at_its_time_though_its_host_dies_before(kind: Kind) -> String {
+        const WAIT: Duration = Duration::from_secs(11);
+        let data = Folder::new();
+        let host = component(kind, &data.0).start();
+        let begun = Instant::now();
+        let input = format!(r#"{{"steps":1,"step_ms":0,"failures":1,"retry_after_ms":{}}}"#, WAIT.as_millis());
+        let job = Client(&host).job(&input);
+        Client(&host).wait_until(&job, |job| job["state"] == "queued" && job["attempts"] == 1);
+        host.kill();
+        let bucket = fs::read_dir(data.0.join("queue")).unwrap().next().expect("a bucket").unwrap().path();
+        assert!(bucket.is_dir(), "{}", bucket.display());
+        let host = component(kind, &data.0).start();
+        Client(&host).get("/healthz");
+        host.wait_for_output(&format!("job {job} succeeded"));
+        assert!((WAIT..WAIT * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        assert_eq!(fs::read_dir(data.0.join("queue")).unwrap().count(), 0);
+        "yes".into()
+    }
+
     /// Exactly between two steps of a job's way.
     fn a_host_may_die_between_any_two_steps(kind: Kind) -> String {
         for point in ["recorded", "answered", "claimed", "worked", "stored", "ended", "told"] {
