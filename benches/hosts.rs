@@ -26,12 +26,13 @@ use host::{Host, Kind, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
-    let benches: [(&str, fn()); 11] = [
+    let benches: [(&str, fn()); 12] = [
         ("sizes", sizes),
         ("time-to-ack", time_to_ack),
         ("back-to-back", || back_to_back(1, 3000, &options_of_make_up(), None)),
         ("back-to-back", || back_to_back(50, 60, &options_of_make_up(), Some(1.5))),
         ("back-to-back", || back_to_back(50, 60, "", None)),
+        ("back-to-back", reused_instances),
         ("computing", acks_beside_computing),
         ("sleepers", sleepers),
         ("durable", job_costs::durable_time_to_ack),
@@ -96,6 +97,22 @@ fn back_to_back(clients: usize, requests: usize, options: &str, limit: Option<f6
     }
     let host = if options.is_empty() { ", host without options" } else { "" };
     report(&format!("{clients} client(s), back to back{host}"), times, limit);
+}
+
+/// The library's ack by instances that serve one request, and by those that serve one after the other.
+fn reused_instances() {
+    let options = options_of_make_up();
+    let hosts = [options.clone(), format!("{options} --max-instance-reuse-count 100")]
+        .map(|options| Setup::new(Kind::Wasmtime, "examples/minimal").arguments(&options).start());
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..10 {
+        for (host, times) in hosts.iter().zip(&mut times) {
+            times.extend(acks(host, 1, 300));
+        }
+    }
+    let [once, reused] = times.map(Times::new);
+    let ratio = reused.at(0.5) / once.at(0.5);
+    println!("1 client, back to back, instances reused: {reused}; not: {once}; ratio of medians {ratio:.2}");
 }
 
 fn report(what: &str, times: [Vec<Duration>; 2], limit: Option<f64>) {

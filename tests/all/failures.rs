@@ -1,6 +1,7 @@
 //! Handlers that fail: before the answer the client gets a 500, after it nothing changes.
 
-use crate::host::{Kind, guest, on_every_host};
+use crate::host::{Kind, Setup, guest, on_every_host};
+use crate::recorder::Recorder;
 use crate::wire::Connection;
 
 on_every_host! {
@@ -39,5 +40,27 @@ on_every_host! {
         assert_eq!(Connection::open(host.address).get("/cleanups?key=c").text(), "ok");
         assert_eq!(recorder.wait("c", 3), ["continuation", "first clean-up", "second clean-up"]);
         "yes".into()
+    }
+}
+
+/// `wasmtime serve` gives an instance one request, but for those who ask for more: nothing of a request,
+/// however it ended, may stay for the next one.
+#[test]
+fn an_instance_may_serve_one_request_after_the_other() {
+    let recorder = Recorder::start();
+    let host = Setup::new(Kind::Wasmtime, "examples/guest")
+        .variable("EFFECTS", recorder.url())
+        .arguments("--max-instance-reuse-count 100")
+        .start();
+    let mut client = Connection::open(host.address);
+    for round in 0..10 {
+        client.get("/fails-before?key=x").problem(500);
+        assert_eq!(client.get(&format!("/fails-after?key=fails-{round}")).text(), "ok");
+        client.get(&format!("/drops?key=drops-{round}")).problem(500);
+        assert_eq!(client.get(&format!("/cleanups?key=cleanups-{round}")).text(), "ok");
+        assert_eq!(client.get(&format!("/text?key=text-{round}")).status, 202);
+        for (key, effects) in [("fails", 1), ("drops", 1), ("cleanups", 3), ("text", 1)] {
+            recorder.wait(&format!("{key}-{round}"), effects);
+        }
     }
 }

@@ -50,6 +50,10 @@ fn bucket(time: Time) -> String {
     format!("queue/{:013}.bucket", time.0)
 }
 
+fn in_bucket(time: Time, due: Time, id: Id) -> String {
+    format!("{}/{}", bucket(time), name(due, id))
+}
+
 fn is_bucket(name: &str) -> bool {
     name.ends_with(".bucket")
 }
@@ -59,9 +63,9 @@ impl Dir {
     pub fn waiting_places(&self, id: Id) -> Result<impl Iterator<Item = String>> {
         let later = self.files.read_if_any(&path("later", id))?;
         let later = later.and_then(|text| String::from_utf8(text).ok()?.parse().ok().map(Time));
-        let in_bucket = move |(due, width)| format!("{}/{}", bucket(bucket_time(due, width)), name(due, id));
-        let buckets = later.into_iter().flat_map(|due| WIDTHS.map(|width| (due, width))).map(in_bucket);
-        Ok(std::iter::once(in_queue(later.unwrap_or(id.created()), id)).chain(buckets))
+        let places = move |due| WIDTHS.map(|width| in_bucket(bucket_time(due, width), due, id));
+        let in_buckets = later.into_iter().flat_map(places);
+        Ok(std::iter::once(in_queue(later.unwrap_or(id.created()), id)).chain(in_buckets))
     }
 
     /// Puts the job whose course is at `from` into the queue. Its time goes first: a job that is looked up
@@ -83,7 +87,7 @@ impl Dir {
         };
         loop {
             self.files.make_folder(&bucket(time))?;
-            if self.files.rename_if_any(from, &format!("{}/{}", bucket(time), name(due, id)))? {
+            if self.files.rename_if_any(from, &in_bucket(time, due, id))? {
                 return Ok(());
             }
             if !self.files.exists(from)? {
