@@ -138,6 +138,7 @@ pub fn sleeping_jobs() {
     let host = component(&data).variable("AFTERACK_LANES", 250).start();
     post_all(&host, 100, r#"{"steps":1,"step_ms":0}"#);
     wait_for(&host, r#"afterack_jobs_ended_total{state="succeeded"}"#, 100);
+    sleep(Duration::from_secs(1)); // Until the host has let go of what they needed.
     let before = host.memory_kib("VmRSS:");
     post_all(&host, 1000, r#"{"steps":4,"step_ms":9000}"#);
     wait_for(&host, r#"afterack_jobs{state="running"}"#, 1000);

@@ -19,7 +19,7 @@ use wstd::time::Instant;
 
 use super::config::Config;
 use super::job::{End, Id, Job, State};
-use super::store::{Outlook, Place, Result, Role, Slot, Store, StoreError, WATCHES};
+use super::store::{Outlook, Place, Result, Role, Slot, Store, StoreError};
 use super::time::Time;
 use crate::{Problem, StatusCode};
 use drain::Drain;
@@ -60,24 +60,6 @@ pub enum Retried {
     Unknown,
 }
 
-/// The signs of life that other watches give. A lease that has not run out is none: its holder may have
-/// died with his host a moment ago.
-#[derive(Default)]
-struct Signs(Option<Vec<(usize, Time)>>);
-
-impl Signs {
-    /// Whether one of these watches has come, or has lengthened its lease, since the first look.
-    fn are_given(&mut self, watches: Vec<(usize, Time)>) -> bool {
-        match &self.0 {
-            Some(first) => watches.iter().any(|watch| !first.contains(watch)),
-            None => {
-                self.0 = Some(watches);
-                false
-            }
-        }
-    }
-}
-
 impl Engine {
     pub fn new(store: Rc<dyn Store>, config: Rc<Config>) -> Engine {
         Engine { store, config, begun: Instant::now(), looked: RefCell::default() }
@@ -114,63 +96,42 @@ impl Engine {
                 }
             }
             // What is left is due later, or others run it, and might lose it.
-            if slots.watches.len() == WATCHES {
-                if self.is_watched().await? {
-                    return Ok(());
-                }
-                continue;
-            }
-            let Some(slot) = self.store.enter(Role::Watch, now, WATCH_LEASE)? else { return Ok(()) };
-            if !self.watch(slot).await? {
-                return Ok(());
+            match self.store.enter(Role::Watch, now, WATCH_LEASE)? {
+                Some(slot) => self.watch(slot).await?,
+                None if self.is_watched().await? => return Ok(()),
+                None => {}
             }
         }
     }
 
-    /// Whether one of the others that keep watch gives a sign of life before there are fewer of them.
-    async fn is_watched(&self) -> Result<bool> {
-        let mut signs = Signs::default();
-        loop {
-            let watches = self.store.slots(Time::now())?.watches;
-            if watches.len() < WATCHES {
-                return Ok(false);
-            }
-            if signs.are_given(watches) {
-                return Ok(true);
-            }
-            sleep(WATCH.into()).await;
-        }
-    }
-
-    /// Waits until there is something to do, or nothing to wait for: whether it is the watch until then.
-    ///
-    /// If somebody else is already, he may have died with his host a moment ago, and nobody might come
-    /// after this request: so it keeps watch, too, until the other one has given a sign of life.
-    async fn watch(&self, mut slot: Slot) -> Result<bool> {
-        let mut signs = Signs::default();
+    /// Waits until there is something to do, or nothing to wait for.
+    async fn watch(&self, mut slot: Slot) -> Result<()> {
         while !self.is_spent() {
-            let mut slots = self.store.slots(Time::now())?;
-            slots.watches.retain(|(number, _)| *number < slot.number);
-            // Who waits for another's sign leaves the queue to him: a long one takes a while to list.
-            let is_first = slots.watches.is_empty();
-            if signs.are_given(slots.watches) {
-                self.store.leave(slot)?;
-                return Ok(false);
-            }
-            if slots.expired > 0 {
-                break;
-            }
-            if is_first
-                && slots.held < self.config.drains
-                && (self.look(1)? || slots.held == 0 && self.is_queue_empty())
+            let slots = self.store.slots(Time::now())?;
+            if slots.expired > 0
+                || slots.held < self.config.drains
+                    && (self.look(1)? || slots.held == 0 && self.is_queue_empty())
             {
                 break;
             }
             sleep(WATCH.into()).await;
             self.store.renew(&mut slot, Time::now(), WATCH_LEASE)?;
         }
-        self.store.leave(slot)?;
-        Ok(true)
+        self.store.leave(slot)
+    }
+
+    /// Whether the watch gives a sign of life before its lease runs out. That it has not run out yet is
+    /// none: it may have died with its host a moment ago, and nobody might come after this request.
+    async fn is_watched(&self) -> Result<bool> {
+        let first = self.store.slots(Time::now())?.watch;
+        loop {
+            sleep(WATCH.into()).await;
+            match self.store.slots(Time::now())?.watch {
+                None => return Ok(false),
+                watch if watch != first => return Ok(true),
+                _ => {}
+            }
+        }
     }
 
     /// Whether anything waits, or runs elsewhere.

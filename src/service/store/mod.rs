@@ -18,9 +18,6 @@ use super::time::Time;
 /// The most slots for drains that a store has.
 pub const SLOTS: usize = 8;
 
-/// How many invocations keep watch at once. One is enough; the others make sure that it lives.
-pub const WATCHES: usize = 4;
-
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -79,7 +76,7 @@ pub struct Outlook {
 pub enum Role {
     /// An invocation that runs jobs; slots of this many are used.
     Drain(usize),
-    /// An invocation that waits for what comes next.
+    /// The invocation that waits for what comes next.
     Watch,
 }
 
@@ -90,15 +87,13 @@ pub struct Slots {
     pub held: usize,
     /// How many of those have a lease that ran out.
     pub expired: usize,
-    /// The slots for watches that are held, and until when: their leases have not run out.
-    pub watches: Vec<(usize, Time)>,
+    /// When the lease of the one for the watch ends, if it is held and that is not past.
+    pub watch: Option<Time>,
 }
 
 /// A slot that is held by this invocation.
 #[derive(Debug)]
 pub struct Slot {
-    /// Which of the slots for its role it is.
-    pub number: usize,
     /// What the store knows it by.
     name: String,
 }

@@ -7,7 +7,7 @@
 //! queue/DUE.ID           a waiting job: how far it has come, or nothing
 //! queue/TIME.bucket/     waiting jobs whose time is farther off, as above; see queue.rs
 //! later/ID               a job's DUE, if that is not the time it was accepted
-//! drains/N.free          a free slot; those of the watch are called watchN
+//! drains/N.free          a free slot; that of the watch is called watch.free
 //! drains/N.UNTIL.OWNER/  a slot that is held: in it are its claims, as they were in the queue
 //! done/ID                a job that has ended
 //! desk/TIME.ID           a job that a request has taken out of its place, then
@@ -37,7 +37,7 @@ mod record;
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::{Counts, Due, Outlook, Place, Put, Result, Role, SLOTS, Slot, Slots, Store, StoreError, WATCHES};
+use super::{Counts, Due, Outlook, Place, Put, Result, Role, SLOTS, Slot, Slots, Store, StoreError};
 use crate::service::fault;
 use crate::service::job::{End, Id, Input, Job, Run, State};
 use crate::service::time::Time;
@@ -189,7 +189,7 @@ impl Store for Dir {
         let drains = self.files.unused();
         self.files.make_folder(&drains)?;
         let slots = (0..SLOTS).map(|number| format!("{number}.free"));
-        for slot in slots.chain((0..WATCHES).map(|number| format!("watch{number}.free"))) {
+        for slot in slots.chain(["watch.free".into()]) {
             self.files.make_folder(&format!("{drains}/{slot}"))?;
         }
         match self.files.rename(&drains, "drains") {
@@ -289,12 +289,12 @@ impl Store for Dir {
         let mut slots = Slots::default();
         for slot in self.files.names("drains")?.iter().filter_map(|name| SlotName::parse(name)) {
             match slot.held {
-                Some(until) if slot.is_watch && until >= now => slots.watches.push((slot.number, until)),
-                Some(until) if !slot.is_watch => {
+                Some(until) if slot.is_watch() => slots.watch = Some(until).filter(|until| *until >= now),
+                Some(until) => {
                     slots.held += 1;
                     slots.expired += usize::from(until < now);
                 }
-                _ => {}
+                None => {}
             }
         }
         Ok(slots)
@@ -302,14 +302,11 @@ impl Store for Dir {
 
     fn enter(&self, role: Role, now: Time, lease: Duration) -> Result<Option<Slot>> {
         let fits = |slot: &SlotName| match role {
-            Role::Drain(slots) => !slot.is_watch && slot.number < slots && slot.held.is_none(),
-            Role::Watch => slot.is_watch && slot.held.is_none_or(|until| until < now),
+            Role::Drain(slots) => slot.number.is_some_and(|number| number < slots) && slot.held.is_none(),
+            Role::Watch => slot.is_watch() && slot.held.is_none_or(|until| until < now),
         };
         let names = self.files.names("drains")?;
-        let slots: Vec<_> = names.iter().filter_map(|name| SlotName::parse(name)).filter(fits).collect();
-        // The lowest first: of the watches it is the one that stays.
-        for number in 0..SLOTS.max(WATCHES) {
-            let Some(slot) = slots.iter().find(|slot| slot.number == number) else { continue };
+        for slot in names.iter().filter_map(|name| SlotName::parse(name)).filter(fits) {
             let held = slot.hold(now + lease);
             if self.files.rename_if_any(&slot_path(slot.text), &slot_path(&held.name))? {
                 return Ok(Some(held));
@@ -330,7 +327,7 @@ impl Store for Dir {
 
     fn leave(&self, slot: Slot) -> Result<()> {
         let held = SlotName::parse(&slot.name).expect("a slot that is held has such a name");
-        let free = format!("{}.free", held.name());
+        let free = format!("{}.free", held.name);
         match self.files.rename_if_any(&slot_path(&slot.name), &slot_path(&free))? {
             true => Ok(()),
             false => Err(StoreError::Lost),
@@ -370,7 +367,7 @@ impl Store for Dir {
     ) -> Result<()> {
         for lost in self.files.names("drains")? {
             let Some(lost) = SlotName::parse(&lost) else { continue };
-            if lost.is_watch || lost.held.is_none_or(|until| until >= now) {
+            if lost.is_watch() || lost.held.is_none_or(|until| until >= now) {
                 continue;
             }
             let slot = lost.hold(now + lease);
@@ -456,7 +453,7 @@ impl Store for Dir {
             ended: [State::Succeeded, State::Failed, State::Cancelled].map(|state| (state, 0)),
         };
         for slot in self.files.names("drains")? {
-            if let Some(SlotName { is_watch: false, held: Some(until), .. }) = SlotName::parse(&slot) {
+            if let Some(SlotName { number: Some(_), held: Some(until), .. }) = SlotName::parse(&slot) {
                 counts.running += self.files.names(&slot_path(&slot))?.len();
                 counts.drains += usize::from(until >= now);
             }
@@ -514,8 +511,10 @@ fn course(id: Id, file: &[u8]) -> std::result::Result<Run, String> {
 /// The name of a slot's directory.
 struct SlotName<'a> {
     text: &'a str,
-    is_watch: bool,
-    number: usize,
+    /// The slot's own, held or not.
+    name: &'a str,
+    /// Which of the drains' it is; none for that of the watch.
+    number: Option<usize>,
     /// Until when it is held, if it is.
     held: Option<Time>,
 }
@@ -523,23 +522,24 @@ struct SlotName<'a> {
 impl SlotName<'_> {
     fn parse(text: &str) -> Option<SlotName<'_>> {
         let (name, rest) = text.split_once('.')?;
-        let number = name.strip_prefix("watch");
+        let number = match name {
+            "watch" => None,
+            _ => Some(name.parse().ok()?),
+        };
         let held = match rest {
             "free" => None,
             _ => Some(Time(rest.split_once('.')?.0.parse().ok()?)),
         };
-        let is_watch = number.is_some();
-        Some(SlotName { text, is_watch, number: number.unwrap_or(name).parse().ok()?, held })
+        Some(SlotName { text, name, number, held })
     }
 
-    fn name(&self) -> String {
-        format!("{}{}", if self.is_watch { "watch" } else { "" }, self.number)
+    fn is_watch(&self) -> bool {
+        self.number.is_none()
     }
 
     /// The slot while it is held until then, by an owner that no other has the name of.
     fn hold(&self, until: Time) -> Slot {
-        let name = format!("{}.{:013}.{:08x}", self.name(), until.0, Id::new().random());
-        Slot { number: self.number, name }
+        Slot { name: format!("{}.{:013}.{:08x}", self.name, until.0, Id::new().random()) }
     }
 }
 

@@ -74,7 +74,7 @@ fn many_that_make_the_same_store_make_one() {
     let temporary = Temporary(std::env::temp_dir().join(format!("afterack-store-{}", Id::new())));
     fs::create_dir(&temporary.0).unwrap();
     assert_eq!(winners(|store| store.open().is_ok(), &temporary), 16);
-    assert_eq!(fs::read_dir(temporary.0.join("drains")).unwrap().count(), SLOTS + WATCHES);
+    assert_eq!(fs::read_dir(temporary.0.join("drains")).unwrap().count(), SLOTS + 1);
     assert_eq!(fs::read_dir(temporary.0.join("tmp")).unwrap().count(), 0);
 }
 
