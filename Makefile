@@ -4,7 +4,8 @@
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
 
-up: build ## set up, build, and serve on http://127.0.0.1:8080, with a mailbox (PORT=… for another port)
+up: tools ## set up, build, and serve on http://127.0.0.1:8080, with a mailbox (PORT=… for another port)
+	@.setup/build component
 	@.setup/up
 
 test: test-tools build ## set up, build, and run all tests
