@@ -88,13 +88,7 @@ fn time_to_ack() {
 /// The same with clients that send the next request as soon as they have an answer: then it also counts
 /// what a host does after its answers.
 fn back_to_back(clients: usize, requests: usize, options: &str, limit: Option<f64>) {
-    let hosts = hello_and_ack(options);
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..10 {
-        for (host, times) in hosts.iter().zip(&mut times) {
-            times.extend(acks(host, clients, requests / 10));
-        }
-    }
+    let times = acks_in_turns(&hello_and_ack(options), clients, requests);
     let host = if options.is_empty() { ", host without options" } else { "" };
     report(&format!("{clients} client(s), back to back{host}"), times, limit);
 }
@@ -104,13 +98,7 @@ fn reused_instances() {
     let options = options_of_make_up();
     let hosts = [options.clone(), format!("{options} --max-instance-reuse-count 100")]
         .map(|options| Setup::new(Kind::Wasmtime, "examples/minimal").arguments(&options).start());
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..10 {
-        for (host, times) in hosts.iter().zip(&mut times) {
-            times.extend(acks(host, 1, 300));
-        }
-    }
-    let [once, reused] = times.map(Times::new);
+    let [once, reused] = acks_in_turns(&hosts, 1, 3000).map(Times::new);
     let ratio = reused.at(0.5) / once.at(0.5);
     println!("1 client, back to back, instances reused: {reused}; not: {once}; ratio of medians {ratio:.2}");
 }
@@ -127,6 +115,17 @@ fn ack(connection: &mut Connection) -> Duration {
     let begun = Instant::now();
     assert_eq!(connection.get("/bytes?n=14&key=bench").status, 202);
     begun.elapsed()
+}
+
+/// The times of two hosts, in ten turns.
+fn acks_in_turns(hosts: &[Host; 2], clients: usize, requests: usize) -> [Vec<Duration>; 2] {
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..10 {
+        for (host, times) in hosts.iter().zip(&mut times) {
+            times.extend(acks(host, clients, requests / 10));
+        }
+    }
+    times
 }
 
 /// The times of `requests` acks for each of `clients` connections.

@@ -3,19 +3,15 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::host::{Kind, Setup, guest, on_every_host};
-use crate::recorder::Recorder;
+use crate::host::{Kind, guest, guest_setup, on_every_host};
 use crate::wire::Connection;
 
 on_every_host! {
     /// With a single thread in the host, a continuation that computes at once would hold back its
     /// own ack until it is done, if finishing gave the host no turn.
     fn a_computing_continuation_does_not_hold_back_its_own_ack(kind: Kind) -> String {
-        let recorder = Recorder::start();
-        let host = Setup::new(kind, "examples/guest")
-            .variable("EFFECTS", recorder.url())
-            .process_variable("TOKIO_WORKER_THREADS", "1")
-            .start();
+        let (setup, recorder) = guest_setup(kind);
+        let host = setup.process_variable("TOKIO_WORKER_THREADS", "1").start();
         let ack = Connection::open(host.address).get("/computes?ms=3000&key=computes");
         assert_eq!(ack.status, 202);
         // Time for what was said before to get here; far less than the work still takes.

@@ -1,7 +1,6 @@
 //! Handlers that fail: before the answer the client gets a 500, after it nothing changes.
 
-use crate::host::{Kind, Setup, guest, on_every_host};
-use crate::recorder::Recorder;
+use crate::host::{Kind, guest, guest_setup, on_every_host};
 use crate::wire::Connection;
 
 on_every_host! {
@@ -47,11 +46,8 @@ on_every_host! {
 /// however it ended, may stay for the next one.
 #[test]
 fn an_instance_may_serve_one_request_after_the_other() {
-    let recorder = Recorder::start();
-    let host = Setup::new(Kind::Wasmtime, "examples/guest")
-        .variable("EFFECTS", recorder.url())
-        .arguments("--max-instance-reuse-count 100")
-        .start();
+    let (setup, recorder) = guest_setup(Kind::Wasmtime);
+    let host = setup.arguments("--max-instance-reuse-count 100").start();
     let mut client = Connection::open(host.address);
     for round in 0..10 {
         client.get("/fails-before?key=x").problem(500);

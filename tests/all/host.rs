@@ -234,9 +234,14 @@ impl Host {
 
 /// A host for the guest of the behaviours, with a recorder for its effects.
 pub fn guest(kind: Kind) -> (Host, Recorder) {
+    let (setup, recorder) = guest_setup(kind);
+    (setup.start(), recorder)
+}
+
+/// The same before it is started.
+pub fn guest_setup(kind: Kind) -> (Setup, Recorder) {
     let recorder = Recorder::start();
-    let host = Setup::new(kind, "examples/guest").variable("EFFECTS", recorder.url()).start();
-    (host, recorder)
+    (Setup::new(kind, "examples/guest").variable("EFFECTS", recorder.url()), recorder)
 }
 
 /// Runs a behaviour on a host and leaves its result for `make hosts`.

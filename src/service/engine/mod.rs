@@ -98,7 +98,7 @@ impl Engine {
             // What is left is due later, or others run it, and might lose it.
             match self.store.enter(Role::Watch, now, WATCH_LEASE)? {
                 Some(slot) => self.watch(slot).await?,
-                None if self.is_watched().await? => return Ok(()),
+                None if self.is_watched(slots.watch).await? => return Ok(()),
                 None => {}
             }
         }
@@ -120,10 +120,10 @@ impl Engine {
         self.store.leave(slot)
     }
 
-    /// Whether the watch gives a sign of life before its lease runs out. That it has not run out yet is
-    /// none: it may have died with its host a moment ago, and nobody might come after this request.
-    async fn is_watched(&self) -> Result<bool> {
-        let first = self.store.slots(Time::now())?.watch;
+    /// Whether the watch, whose lease was this, gives a sign of life before that runs out. That it has not
+    /// run out yet is none: it may have died with its host a moment ago, and nobody might come after this
+    /// request.
+    async fn is_watched(&self, first: Option<Time>) -> Result<bool> {
         loop {
             sleep(WATCH.into()).await;
             match self.store.slots(Time::now())?.watch {

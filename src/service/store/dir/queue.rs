@@ -161,8 +161,8 @@ impl Dir {
             names = self.files.names("queue")?;
         }
         self.renew_note(&names, now)?;
-        let is_later = |name: &&String| is_bucket(name) || parse_time(name).is_some_and(|time| time > now);
-        let next = names.iter().filter(is_later).filter_map(|name| parse_time(name)).min();
+        let later = |name: &String| parse_time(name).filter(|time| *time > now || is_bucket(name));
+        let next = names.iter().filter_map(later).min();
         let is_empty = names.is_empty();
         names.retain(|name| !is_bucket(name));
         Ok(Outlook { due: self.first("queue", names, now, most)?, next, is_empty })
@@ -201,6 +201,9 @@ impl Dir {
 
     /// Counts a long queue anew after an answer, so that no request must before its own.
     fn renew_note(&self, names: &[String], now: Time) -> Result<()> {
+        if names.len() < LONG && !names.iter().any(|name| is_bucket(name)) {
+            return Ok(()); // It is soon counted, if anybody asks.
+        }
         match self.noted_length(now)? {
             Some((_, age)) if age > NOTE_AGE / 2 => self.note_length(self.length_of(names)?, now),
             _ => Ok(()),
