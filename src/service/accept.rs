@@ -2,9 +2,9 @@
 
 use sha2::{Digest, Sha256};
 
+use super::host::Host;
 use super::job::{Id, Input};
 use super::store::{Put, Store};
-use super::time::Time;
 use super::worker::Worker;
 use super::{Config, notify};
 use crate::{Bytes, HeaderValue, Problem, Request, StatusCode, header};
@@ -22,6 +22,7 @@ pub fn accept(
     worker: &str,
     store: &dyn Store,
     config: &Config,
+    host: &dyn Host,
 ) -> Result<(Id, bool), Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let kind = Worker::find(worker)?;
@@ -35,18 +36,21 @@ pub fn accept(
         content_type,
         notify: notify::targets(request.headers(), config)?,
         key: key(request, worker).map_err(bad)?,
+        request: String::new(),
+        size: request.body().len(),
         body: request.body().to_vec(),
     };
+    let input = Input { request: digest_of(&input), ..input };
     kind.check(&input).map_err(bad)?;
-    let id = Id::new();
+    let id = Id::new(host);
     // A request that was answered before is answered again, however full the queue is.
     let is_known = input.key.as_ref().map(|key| store.knows(key)).transpose()?.unwrap_or(false);
-    if !is_known && store.is_full(config.queue, Time::now())? {
+    if !is_known && store.is_full(config.queue, host.wall())? {
         let detail = format!("{} jobs wait, as many as AFTERACK_QUEUE allows", config.queue);
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
         return Err(problem.header(header::RETRY_AFTER, HeaderValue::from_static(FULL)));
     }
-    match store.put(id, &input, &digest_of(&input))? {
+    match store.put(id, &input)? {
         Put::New => Ok((id, true)),
         Put::Known(known) => Ok((known, false)),
         Put::Conflict => {

@@ -33,6 +33,8 @@ pub struct Config {
     pub backoff: RangeInclusive<Duration>,
     /// `AFTERACK_KEEP`: how long jobs are kept that have ended.
     pub keep: Duration,
+    /// `AFTERACK_NOTIFY_FOR`: how long telling a target is tried.
+    pub notify_for: Duration,
     /// `AFTERACK_BODY`: the largest input, in bytes.
     pub body: u64,
     /// `AFTERACK_TOKEN`: what clients must show.
@@ -61,6 +63,7 @@ impl Default for Config {
             attempts: 5,
             backoff: SECOND..=300 * SECOND,
             keep: 7 * 24 * 3600 * SECOND,
+            notify_for: 4 * 24 * 3600 * SECOND,
             body: BODY_LIMIT,
             token: None,
             origins: Vec::new(),
@@ -98,6 +101,7 @@ impl Config {
                 "ATTEMPTS" => number(&value, 1..=1000).map(|attempts| config.attempts = attempts as u32),
                 "BACKOFF" => durations(&value).map(|backoff| config.backoff = backoff),
                 "KEEP" => duration(&value).map(|keep| config.keep = keep),
+                "NOTIFY_FOR" => duration(&value).map(|time| config.notify_for = time),
                 "BODY" => size(&value).map(|size| config.body = size),
                 "TOKEN" => token(value).map(|token| config.token = Some(token)),
                 "ORIGINS" => origins(&value).map(|origins| config.origins = origins),

@@ -8,7 +8,7 @@ use wstd::time::Instant;
 
 use super::job::{Id, Job};
 use super::status;
-use super::store::{Place, Store};
+use super::store::{Found, Store};
 use crate::reply::Open;
 
 /// How often the store is asked.
@@ -35,11 +35,12 @@ pub async fn send(response: Open, store: &dyn Store, id: Id, mut heard: Option<u
     }
     while Duration::from(begun.elapsed()) < LAST {
         match store.find(id) {
-            Ok(Some((job, place))) => {
+            Ok(Some(found)) => {
+                let job = &found.job;
                 if heard.is_none_or(|heard| job.run.version > heard) {
                     heard = Some(job.run.version);
                     silent = Instant::now();
-                    if !response.write(event(&job, place).as_bytes()).await {
+                    if !response.write(event(&found).as_bytes()).await {
                         return;
                     }
                 }
@@ -61,7 +62,8 @@ pub async fn send(response: Open, store: &dyn Store, id: Id, mut heard: Option<u
     response.finish();
 }
 
-fn event(job: &Job, place: Place) -> String {
-    let name = if job.run.end.is_some() { "end" } else { "progress" };
-    format!("event: {name}\nid: {}\ndata: {}\n\n", job.run.version, status::full(job, place))
+fn event(found: &Found) -> String {
+    let run = &found.job.run;
+    let name = if run.end.is_some() { "end" } else { "progress" };
+    format!("event: {name}\nid: {}\ndata: {}\n\n", run.version, status::full(found))
 }

@@ -13,12 +13,15 @@ pub fn text(counts: &Counts) -> String {
          # TYPE afterack_jobs gauge\n\
          afterack_jobs{{state=\"queued\"}} {}\n\
          afterack_jobs{{state=\"running\"}} {}\n\
+         # HELP afterack_untold Jobs that have ended and still wait for somebody to be told of it.\n\
+         # TYPE afterack_untold gauge\n\
+         afterack_untold {}\n\
          # HELP afterack_drains Instances that run jobs.\n\
          # TYPE afterack_drains gauge\n\
          afterack_drains {}\n\
          # HELP afterack_jobs_ended_total Jobs that have ended since the store was made.\n\
          # TYPE afterack_jobs_ended_total counter\n",
-        counts.waiting, counts.running, counts.drains
+        counts.waiting, counts.running, counts.untold, counts.drains
     );
     for (state, total) in counts.ended {
         let _ = writeln!(text, "afterack_jobs_ended_total{{state=\"{}\"}} {total}", state.name());

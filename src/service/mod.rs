@@ -9,6 +9,7 @@ mod cors;
 mod engine;
 mod events;
 mod fault;
+mod host;
 mod job;
 mod metrics;
 mod notify;
@@ -32,9 +33,10 @@ use wstd::time::Instant;
 use crate::{Ack, AckError, BODY_LIMIT, Bytes, Method, Problem, Reply, Request, StatusCode};
 use config::Config;
 use engine::{Cancelled, Engine, Retried};
-use job::{Id, Job, State};
+use host::{Host, Real};
+use job::{Id, State};
 use prefer::Prefer;
-use store::{Dir, Place, Store};
+use store::{Dir, Found, Store};
 
 crate::export!(handle, limit = Config::read().map_or(BODY_LIMIT, |config| config.body));
 
@@ -83,6 +85,7 @@ async fn handle(request: Request<Bytes>, reply: Reply) -> anyhow::Result<()> {
 struct Service {
     config: Rc<Config>,
     store: Rc<dyn Store>,
+    host: Rc<dyn Host>,
     /// The job that this request has brought.
     own: Cell<Option<Id>>,
     /// What comes after the answer, if it had to begin before.
@@ -91,8 +94,9 @@ struct Service {
 
 impl Service {
     fn new(config: Rc<Config>) -> Service {
-        let store = Rc::new(Dir::new(&config.store));
-        Service { config, store, own: Cell::default(), work: Cell::default() }
+        let host = Rc::new(Real::new());
+        let store = Rc::new(Dir::mounted(&config.store, host.clone()));
+        Service { config, store, host, own: Cell::default(), work: Cell::default() }
     }
 
     /// Begins what else comes after the answer: an answer that waits for a job's end must not wait for
@@ -111,7 +115,7 @@ impl Service {
     }
 
     fn engine(&self) -> Engine {
-        Engine::new(self.store.clone(), self.config.clone())
+        Engine::new(self.store.clone(), self.config.clone(), self.host.clone())
     }
 
     async fn answer(&self, request: &Request<Bytes>) -> Result<Answer, Problem> {
@@ -155,7 +159,7 @@ impl Service {
     /// `GET /metrics`.
     fn metrics(&self) -> Result<Ack, Problem> {
         self.store.open()?;
-        let counts = self.store.counts(time::Time::now())?;
+        let counts = self.store.counts()?;
         Ok(Ack::text(metrics::text(&counts))
             .status(StatusCode::OK)?
             .header(CONTENT_TYPE, metrics::CONTENT_TYPE)?)
@@ -170,15 +174,15 @@ impl Service {
     async fn accept(&self, request: &Request<Bytes>, worker: &str) -> Result<Ack, Problem> {
         self.store.open()?;
         let prefer = Prefer::read(request.headers());
-        let (id, is_new) = accept::accept(request, worker, &*self.store, &self.config)?;
+        let (id, is_new) = accept::accept(request, worker, &*self.store, &self.config, &*self.host)?;
         if is_new {
             self.own.set(Some(id));
         }
         let mut state = State::Queued;
         if prefer.wait.is_some() {
             self.begin();
-            if let Some((job, place)) = self.wait(id, &prefer).await? {
-                state = engine::state_of(&job, place);
+            if let Some(found) = self.wait(id, &prefer).await? {
+                state = engine::state_of(&found);
             }
         }
         let ack = json(StatusCode::ACCEPTED, status::brief(id, state))?
@@ -190,21 +194,21 @@ impl Service {
     /// `GET /jobs/{id}`: how the job stands, now or when it has ended.
     async fn status(&self, request: &Request<Bytes>, id: &str) -> Result<Ack, Problem> {
         let prefer = Prefer::read(request.headers());
-        let (mut job, mut place) = self.find(id)?;
-        if prefer.wait.is_some() && job.run.end.is_none() {
+        let mut found = self.find(id)?;
+        if prefer.wait.is_some() && !status::is_end(engine::state_of(&found)) {
             self.begin();
-            (job, place) = self.wait(job.id, &prefer).await?.ok_or_else(|| unknown(id))?;
+            found = self.wait(found.job.id, &prefer).await?.ok_or_else(|| unknown(id))?;
         }
-        applied(json(StatusCode::OK, status::full(&job, place))?, &prefer)
+        applied(json(StatusCode::OK, status::full(&found))?, &prefer)
     }
 
     /// The job as soon as it has ended, or as it is when the client will not wait any longer.
-    async fn wait(&self, id: Id, prefer: &Prefer) -> Result<Option<(Job, Place)>, Problem> {
+    async fn wait(&self, id: Id, prefer: &Prefer) -> Result<Option<Found>, Problem> {
         let begun = Instant::now();
         let wait = prefer.wait().unwrap_or_default();
         loop {
             let found = self.store.find(id)?;
-            let is_over = found.as_ref().is_none_or(|(job, _)| job.run.end.is_some());
+            let is_over = found.as_ref().is_none_or(|found| status::is_end(engine::state_of(found)));
             if is_over || Duration::from(begun.elapsed()) >= wait {
                 return Ok(found);
             }
@@ -214,10 +218,11 @@ impl Service {
 
     /// `GET /jobs/{id}/output`: what the job has made, as it is.
     fn output(&self, id: &str) -> Result<Ack, Problem> {
-        let (job, place) = self.find(id)?;
-        match job.run.end {
+        let found = self.find(id)?;
+        match found.job.run.end {
             Some(job::End { state: State::Succeeded, content_type, .. }) => {
-                Ok(Ack::binary(job.run.bytes)
+                let output = self.store.output(found.job.id)?.ok_or_else(|| unknown(id))?;
+                Ok(Ack::binary(output)
                     .status(StatusCode::OK)?
                     .header(CONTENT_TYPE, content_type.unwrap_or_default())?
                     .header(CACHE_CONTROL, "no-store, no-transform")?
@@ -225,7 +230,7 @@ impl Service {
                     .header("x-content-type-options", "nosniff")?)
             }
             _ => {
-                let state = engine::state_of(&job, place).name();
+                let state = engine::state_of(&found).name();
                 let detail = format!("job {id} has no output: it is {state}");
                 Err(Problem::new(StatusCode::NOT_FOUND, detail))
             }
@@ -234,7 +239,7 @@ impl Service {
 
     /// `GET /jobs/{id}/events`; 204 for a client that has heard the last one, so that it stays away.
     fn events(&self, request: &Request<Bytes>, id: &str) -> Result<Answer, Problem> {
-        let (job, _) = self.find(id)?;
+        let job = self.find(id)?.job;
         let heard = request.headers().get("last-event-id");
         let heard = heard.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         if events::is_heard(&job, heard) {
@@ -247,10 +252,7 @@ impl Service {
     fn cancel(&self, id: &str) -> Result<Ack, Problem> {
         let parsed = Id::parse(id).ok_or_else(|| unknown(id))?;
         match self.engine().cancel(parsed)? {
-            Cancelled::Yes => {
-                let (job, place) = self.find(id)?;
-                json(StatusCode::ACCEPTED, status::brief(id, engine::state_of(&job, place)))
-            }
+            Cancelled::Yes(state) => json(StatusCode::ACCEPTED, status::brief(id, state)),
             Cancelled::TooLate(state) => {
                 Err(conflict(id, state, "only a job that has not ended is cancelled"))
             }
@@ -268,7 +270,7 @@ impl Service {
         }
     }
 
-    fn find(&self, id: &str) -> Result<(Job, Place), Problem> {
+    fn find(&self, id: &str) -> Result<Found, Problem> {
         let parsed = Id::parse(id).ok_or_else(|| unknown(id))?;
         self.store.find(parsed)?.ok_or_else(|| unknown(id))
     }

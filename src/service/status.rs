@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::engine::state_of;
-use super::job::{Job, State};
-use super::store::Place;
+use super::job::{Input, Run, State, Tell};
+use super::store::Found;
 
 /// The URL of a job, on this component.
 pub fn url(id: impl std::fmt::Display) -> String {
@@ -17,21 +17,40 @@ pub fn brief(id: impl std::fmt::Display, state: State) -> Value {
 }
 
 /// All that clients may know of a job but its output, whose URL it has.
-pub fn full(job: &Job, place: Place) -> Value {
-    let (id, run) = (job.id, &job.run);
-    let state = state_of(job, place);
-    let begun = matches!(state, State::Running | State::Succeeded);
+pub fn full(found: &Found) -> Value {
+    let (id, input, run) = (found.job.id, &found.job.input, &found.job.run);
+    let state = state_of(found);
+    let has_begun = matches!(state, State::Running | State::Succeeded);
     json!({
         "id": id.to_string(),
-        "worker": job.input.worker,
+        "worker": input.worker,
         "state": state,
         "progress": run.progress,
         // Of the step that it is at: a step that succeeds clears its failures.
-        "attempts": run.tries + u32::from(begun),
+        "attempts": run.tries + u32::from(has_begun),
         "created": id.created().to_string(),
-        "updated": run.updated.to_string(),
-        "finished": run.end.as_ref().map(|end| end.finished.to_string()),
+        "begun": run.begun.map(|begun| begun.to_string()),
+        "updated": run.updated.max(id.created()).to_string(),
+        "finished": run.end.as_ref().filter(|_| is_end(state)).map(|end| end.finished.to_string()),
         "error": run.error,
         "output": (state == State::Succeeded).then(|| format!("{}/output", url(id))),
+        "notifications": notifications(input, run),
     })
+}
+
+/// Whether a job in this state has ended.
+pub fn is_end(state: State) -> bool {
+    matches!(state, State::Succeeded | State::Failed | State::Cancelled)
+}
+
+/// How the targets stand that are to be told of the end; of a job that was cancelled, none is.
+fn notifications(input: &Input, run: &Run) -> Vec<Value> {
+    let none = Tell::default();
+    let is_cancelled = run.end.as_ref().is_some_and(|end| end.state == State::Cancelled);
+    let targets = input.notify.iter().enumerate().filter(|_| !is_cancelled);
+    let one = |(index, target): (usize, &String)| {
+        let tell = run.tells.get(index).unwrap_or(&none);
+        json!({ "target": target, "state": tell.state, "attempts": tell.attempts, "error": tell.error })
+    };
+    targets.map(one).collect()
 }

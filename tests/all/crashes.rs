@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::thread::{self, sleep};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::host::{Folder, Host, Kind, on_every_host_with_a_folder};
 use crate::jobs::{Client, JSON, component, id, request, with_faults};
@@ -219,10 +219,9 @@ on_every_host_with_a_folder! {
         Client(&host).wait_until(&id, |job| job["progress"]["done"] == 1);
         host.kill();
         let host = component(kind, &data.0).start();
-        let lease = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(1);
-        let mut slots = fs::read_dir(data.0.join("drains")).unwrap().map(|slot| slot.unwrap().path());
+        let mut slots = fs::read_dir(data.0.join("slots")).unwrap().map(|slot| slot.unwrap().path());
         let watch = slots.find(|slot| slot.file_name().unwrap().to_str().unwrap().starts_with("watch")).unwrap();
-        let held = format!("watch.{:013}.{:08x}", lease.as_millis(), 0xdead);
+        let held = "watch.000000000000dead";
         fs::rename(&watch, watch.with_file_name(held)).unwrap();
         assert_eq!(Client(&host).get("/healthz").status, 200);
         host.wait_for_output(&format!("{id} succeeded"));

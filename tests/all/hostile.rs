@@ -117,14 +117,15 @@ on_every_host_with_a_folder! {
         let queued = fs::read_dir(path("queue")).unwrap().map(|entry| entry.unwrap().path());
         let course = queued.into_iter().find(|path| path.to_string_lossy().ends_with(&without_course)).unwrap();
         fs::write(course, "scribble").unwrap();
-        for folder in ["queue", "drains", "expiry", "jobs", "done", "fresh", "tmp", "desk"] {
+        for folder in ["queue", "outbox", "slots", "ended", "jobs", "done", "fresh", "tmp", "marks", "keys"] {
             fs::write(path(folder).join("foreign.txt"), "what is this?").unwrap();
         }
         client.wait_for(&running, "succeeded");
         client.wait_for(&sound, "succeeded");
         client.wait_for(&without_course, "failed");
         assert!(client.status(&without_course)["error"].as_str().unwrap().contains("damaged"));
-        host.wait_for_output(&format!("jobs/{without_input}: its body is "));
+        client.wait_for(&without_input, "failed");
+        assert!(client.status(&without_input)["error"].as_str().unwrap().contains("its body is"));
         host.wait_for_output("foreign.txt");
         assert!(fs::read_dir(path("damaged")).unwrap().count() >= 3);
         "yes".into()
@@ -138,7 +139,7 @@ on_every_host_with_a_folder! {
         let answer = client.post(JSON, &format!("{{}}{}", " ".repeat(8 << 20)));
         assert_eq!(answer.status, 503, "{}", answer.text());
         assert!(answer.header("retry-after").is_some());
-        assert!(answer.problem(503).contains("/data/jobs"));
+        assert!(answer.problem(503).contains("/data/fresh"));
         assert_eq!(client.status(&id)["state"], "succeeded");
         assert_eq!(fs::read_dir(data.0.join("jobs")).unwrap().count(), 1);
         "yes".into()
@@ -152,7 +153,7 @@ on_every_host_with_a_folder! {
         let mut setup = component(kind, &data.0);
         if fs::metadata("/proc/self").unwrap().uid() == 0 {
             // Nothing is read-only for root.
-            for folder in [&data.0, &data.0.join("drains")] {
+            for folder in [&data.0, &data.0.join("slots")] {
                 chown(folder, Some(NOBODY), None).unwrap();
             }
             setup = setup.user(NOBODY);

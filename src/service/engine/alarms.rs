@@ -3,75 +3,133 @@
 //! A host looks at every timer that a guest waits for whenever one of them is over, so that a timer for
 //! each of some hundred lanes would cost more than their work.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
-
-use crate::service::time::Time;
+use std::time::Duration;
 
 #[derive(Default)]
 pub struct Alarms {
     /// Those who wait; the first one that is due is the last.
-    set: RefCell<Vec<(Time, Waker)>>,
+    set: RefCell<Vec<Alarm>>,
+}
+
+struct Alarm {
+    /// By the monotonic clock.
+    at: Duration,
+    waker: Waker,
+    reason: Rc<Cell<Option<Reason>>>,
+}
+
+/// Why a wait is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It is time.
+    Time,
+    /// Others need the lane.
+    Evicted,
+    /// Something has changed that may concern who waits.
+    News,
 }
 
 impl Alarms {
-    /// Waits until this time, if somebody calls [`ring`](Alarms::ring) then.
-    pub async fn wait(&self, time: Time) {
+    /// Waits until this time, if somebody calls [`ring`](Alarms::ring) then, or for another reason.
+    pub async fn wait(&self, at: Duration) -> Reason {
+        let reason = Rc::new(Cell::new(None));
         poll_fn(|context| {
-            if Time::now() >= time {
-                return Poll::Ready(());
+            if let Some(reason) = reason.get() {
+                return Poll::Ready(reason);
             }
             let mut set = self.set.borrow_mut();
-            let place = set.partition_point(|(other, _)| *other > time);
-            set.insert(place, (time, context.waker().clone()));
+            set.retain(|alarm| !Rc::ptr_eq(&alarm.reason, &reason));
+            let place = set.partition_point(|other| other.at > at);
+            set.insert(place, Alarm { at, waker: context.waker().clone(), reason: reason.clone() });
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// When the first of those who wait is due.
-    pub fn next(&self) -> Option<Time> {
-        self.set.borrow().last().map(|(time, _)| *time)
+    pub fn next(&self) -> Option<Duration> {
+        self.set.borrow().last().map(|alarm| alarm.at)
+    }
+
+    /// How many wait until after this time.
+    pub fn waiting(&self, after: Duration) -> usize {
+        self.set.borrow().iter().take_while(|alarm| alarm.at > after).count()
     }
 
     /// Wakes those who have waited until now.
-    pub fn ring(&self, now: Time) {
+    pub fn ring(&self, now: Duration) {
         let mut set = self.set.borrow_mut();
-        while let Some((_, waker)) = set.pop_if(|(time, _)| *time <= now) {
-            waker.wake();
+        while let Some(alarm) = set.pop_if(|alarm| alarm.at <= now) {
+            alarm.ring(Reason::Time);
         }
+    }
+
+    /// Takes the lane from this many of those who would wait longest.
+    pub fn evict(&self, count: usize) {
+        let mut set = self.set.borrow_mut();
+        let count = count.min(set.len());
+        for alarm in set.drain(..count) {
+            alarm.ring(Reason::Evicted);
+        }
+    }
+
+    /// Wakes all, so that they look around.
+    pub fn tell_all(&self) {
+        for alarm in self.set.take() {
+            alarm.ring(Reason::News);
+        }
+    }
+}
+
+impl Alarm {
+    fn ring(self, reason: Reason) {
+        self.reason.set(Some(reason));
+        self.waker.wake();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use futures_lite::future::{block_on, poll_once, zip};
+    use futures_lite::future::{block_on, poll_once};
 
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
     fn who_waits_is_woken_in_time_and_not_before() {
-        let (alarms, now) = (Alarms::default(), Time::now());
-        let later = now + Duration::from_secs(3600);
         block_on(async {
-            let mut long = Box::pin(alarms.wait(later));
-            assert!(poll_once(long.as_mut()).await.is_none());
-            assert_eq!(alarms.next(), Some(later));
-            let soon = now + Duration::from_millis(20);
-            let ring = async {
-                while Time::now() < soon {
-                    alarms.ring(Time::now());
-                    futures_lite::future::yield_now().await;
-                }
-                alarms.ring(Time::now());
-            };
-            zip(alarms.wait(soon), ring).await;
-            assert!(Time::now() >= soon);
-            assert_eq!(alarms.next(), Some(later));
-            assert!(poll_once(long).await.is_none());
+            let alarms = Alarms::default();
+            let mut waits = [3, 1, 2].map(|seconds| Box::pin(alarms.wait(seconds * SECOND)));
+            for wait in &mut waits {
+                assert_eq!(poll_once(wait).await, None);
+            }
+            assert_eq!((alarms.next(), alarms.waiting(SECOND)), (Some(SECOND), 2));
+            alarms.ring(SECOND);
+            assert_eq!(poll_once(&mut waits[1]).await, Some(Reason::Time));
+            assert_eq!(poll_once(&mut waits[2]).await, None);
+            assert_eq!(alarms.next(), Some(2 * SECOND));
+        });
+    }
+
+    #[test]
+    fn who_would_wait_longest_gives_way() {
+        block_on(async {
+            let alarms = Alarms::default();
+            let mut waits = [1, 3, 2].map(|seconds| Box::pin(alarms.wait(seconds * SECOND)));
+            for wait in &mut waits {
+                assert_eq!(poll_once(wait).await, None);
+            }
+            alarms.evict(1);
+            assert_eq!(poll_once(&mut waits[1]).await, Some(Reason::Evicted));
+            alarms.tell_all();
+            assert_eq!(poll_once(&mut waits[0]).await, Some(Reason::News));
+            assert_eq!(poll_once(&mut waits[2]).await, Some(Reason::News));
+            assert_eq!(alarms.next(), None);
         });
     }
 }

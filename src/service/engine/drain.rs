@@ -1,205 +1,335 @@
 //! A drain: runs jobs in this invocation, many at once, until none is due or the budget is spent.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
-use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
-use async_lock::RwLock;
-use wstd::future::FutureExt;
-use wstd::runtime::{Task, spawn};
-
 use super::alarms::Alarms;
-use super::{Engine, lane};
+use super::lanes::Lanes;
+use super::room::Room;
+use super::{Engine, LOOK, tell, work};
 use crate::service::job::{Id, Job};
-use crate::service::store::{Due, Result, Slot, StoreError};
-use crate::service::time::Time;
+use crate::service::store::{Ask, Due, Kind, Mark, Result, Role, Slot, StoreError};
 
-/// How often a drain with room looks whether something has come.
-const LOOK: Duration = Duration::from_millis(50);
+/// How many due jobs of each kind are known beforehand, so that a long queue is not listed for every job.
+const KNOWN: usize = 256;
 
-/// How often it looks whether others have died, and what may be removed.
-const CHORES: Duration = Duration::from_secs(1);
+/// How long a drain claims nothing after the store has failed.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// How many due jobs are known beforehand, so that a long queue is not listed for every job.
-const KNOWN: usize = 1024;
-
-pub struct Drain {
-    pub engine: Rc<Engine>,
-    /// A step that must run alone in this instance holds this exclusively; all others share it.
-    pub gate: RwLock<()>,
+pub struct Drain<'a> {
+    pub engine: &'a Engine,
+    /// Bodies, checkpoints and outputs that its lanes hold.
+    pub room: Room,
+    pub alarms: Alarms,
     slot: RefCell<Slot>,
-    /// The due jobs that are known, first come first.
-    known: RefCell<VecDeque<Due>>,
-    /// The jobs that were to be cancelled at the last look.
-    cancelled: RefCell<Vec<Id>>,
-    renew_at: Cell<Time>,
-    chores_at: Cell<Time>,
-    lanes: Cell<usize>,
-    /// Why this drain cannot go on.
-    broken: RefCell<Option<StoreError>>,
-    alarms: Alarms,
-    /// Until when this drain rests, and whom to wake before.
-    resting: Cell<Time>,
-    waker: RefCell<Option<Waker>>,
+    role: Role,
+    /// The due jobs that are known, first come first: those to work on, and those to tell of.
+    known: RefCell<[VecDeque<Due>; 2]>,
+    /// Due jobs that cannot be claimed.
+    skipped: RefCell<Vec<Id>>,
+    /// The jobs that lanes have.
+    own: RefCell<HashSet<Id>>,
+    /// What clients had asked at the last look.
+    marks: RefCell<Vec<Mark>>,
+    /// A suspect's step runs, and no other may beside it.
+    pub is_alone: Cell<bool>,
+    /// How many lanes work, and how many tell.
+    lanes: Cell<[usize; 2]>,
+    renew_at: Cell<Duration>,
+    /// When the lease runs out, by the monotonic clock, unless it is renewed.
+    until: Cell<Duration>,
+    look_at: Cell<Duration>,
+    claim_at: Cell<Duration>,
+    /// When it is time to look for ended jobs to tell of, if nothing is known of any.
+    tells_at: Cell<Duration>,
+    /// The slot is lost.
+    is_lost: Cell<bool>,
 }
 
-impl Drain {
+/// What became of a lane.
+struct Ended {
+    id: Id,
+    kind: Kind,
+    result: Result<()>,
+}
+
+impl<'a> Drain<'a> {
     /// Runs `own`, if nobody has claimed it yet, and whatever is due. Returns without the slot.
-    pub async fn run(engine: &Rc<Engine>, slot: Slot, own: Option<Id>) -> Result<()> {
-        let drain = Rc::new(Drain {
-            engine: engine.clone(),
-            gate: RwLock::new(()),
-            slot: slot.into(),
-            known: RefCell::default(),
-            cancelled: engine.store.cancellations()?.into(),
-            renew_at: Cell::new(Time::now() + LOOK), // It has just begun.
-            chores_at: Cell::default(),
-            lanes: Cell::default(),
-            broken: RefCell::default(),
-            alarms: Alarms::default(),
-            resting: Cell::default(),
-            waker: RefCell::default(),
-        });
-        let mut lanes = Vec::new();
+    pub async fn run(engine: &'a Engine, slot: Slot, own: Option<Id>) -> Result<()> {
+        let drain = Drain::new(engine, slot);
         if let Some(id) = own {
-            drain.known.borrow_mut().push_back(Due { time: id.created(), id });
+            let due = Due { time: id.created(), id, kind: Kind::Work, wait: None };
+            drain.known.borrow_mut()[0].push_back(due);
         }
+        let lanes = Lanes::new(&*engine.host);
         loop {
             drain.keep_up()?;
-            drain.fill(&mut lanes)?;
-            if let Some(error) = drain.broken.take() {
-                // Without its slot, none of the lanes could store what it does: they are dropped here.
-                // If the store has failed, their claims are taken over when the lease has run out.
-                return Err(error);
+            if let Err(error) = drain.fill(&lanes) {
+                drain.pause(error)?;
             }
-            if drain.lanes.get() == 0 {
+            if lanes.is_empty() && !drain.is_paused() {
                 break;
             }
-            drain.rest().await;
-            lanes.retain(|lane: &Task<()>| !lane.is_finished());
+            if let Some(ended) = drain.rest(&lanes).await {
+                drain.take_back(ended)?;
+            }
         }
         drop(lanes);
-        let Some(drain) = Rc::into_inner(drain) else {
-            unreachable!("only lanes share it, and they have ended")
-        };
         engine.store.leave(drain.slot.into_inner())
     }
 
-    /// Renews the lease at every look and learns who is cancelled; once a second takes over what others
-    /// have lost and tidies up.
-    fn keep_up(&self) -> Result<()> {
-        let (now, lease) = (Time::now(), self.engine.config.lease);
-        if now >= self.renew_at.get() {
-            self.engine.store.renew(&mut self.slot.borrow_mut(), now, lease)?;
-            self.cancelled.replace(self.engine.store.cancellations()?);
-            self.renew_at.set(now + LOOK);
+    fn new(engine: &'a Engine, slot: Slot) -> Drain<'a> {
+        let now = engine.host.elapsed();
+        Drain {
+            engine,
+            room: Room::default(),
+            alarms: Alarms::default(),
+            role: slot.role,
+            slot: slot.into(),
+            known: RefCell::default(),
+            skipped: RefCell::default(),
+            own: RefCell::default(),
+            marks: RefCell::default(),
+            is_alone: Cell::default(),
+            lanes: Cell::default(),
+            renew_at: Cell::new(now + renewal(engine)),
+            until: Cell::new(now + engine.config.lease),
+            look_at: Cell::default(),
+            claim_at: Cell::default(),
+            tells_at: Cell::default(),
+            is_lost: Cell::default(),
         }
-        if now >= self.chores_at.get() {
-            self.chores_at.set(now + CHORES);
-            self.engine.adopt()?;
-            self.engine.store.tidy(now, self.engine.config.keep)?;
-        }
-        Ok(())
     }
 
-    /// Opens lanes for due jobs while there is room.
-    fn fill(self: &Rc<Self>, lanes: &mut Vec<Task<()>>) -> Result<()> {
-        while self.lanes.get() < self.engine.config.lanes {
-            let job = match self.next()? {
-                Some(job) => job,
-                None if self.look()? => continue,
-                None => break,
-            };
-            self.lanes.set(self.lanes.get() + 1);
-            lanes.push(spawn(self.clone().lane(job)));
+    /// Renews the lease if it is time for that, also while lanes compute.
+    fn renew(&self) {
+        let now = self.engine.host.elapsed();
+        if now < self.renew_at.get() {
+            return;
         }
-        Ok(())
-    }
-
-    /// Runs this job and the ones after it, until none is known to be due.
-    async fn lane(self: Rc<Self>, mut job: Job) {
-        let result = loop {
-            match lane::run(&self, job).await.and_then(|()| self.next()) {
-                Ok(Some(next)) => job = next,
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
+        match self.engine.store.renew(&mut self.slot.borrow_mut()) {
+            Ok(()) => {
+                self.renew_at.set(now + renewal(self.engine));
+                self.until.set(now + self.engine.config.lease);
             }
-        };
-        if let Err(error) = result {
-            self.broken.borrow_mut().get_or_insert(error);
+            Err(StoreError::Lost) => self.is_lost.set(true),
+            Err(error) => {
+                self.engine.say(&error);
+                self.renew_at.set(now + LOOK);
+                self.is_lost.set(now >= self.until.get());
+            }
         }
-        self.lanes.set(self.lanes.get() - 1);
-        self.wake();
+    }
+
+    /// At every look sees to what clients ask, and from time to time to the chores.
+    fn keep_up(&self) -> Result<()> {
+        self.renew();
+        if self.is_lost.get() {
+            return Err(StoreError::Lost);
+        }
+        let now = self.engine.host.elapsed();
+        if now < self.look_at.get() {
+            return Ok(());
+        }
+        self.look_at.set(now + LOOK);
+        let result = self.engine.store.marks().and_then(|marks| {
+            let is_own = |id| self.own.borrow().contains(&id);
+            if marks.iter().any(|mark| is_own(mark.id)) {
+                self.alarms.tell_all();
+            }
+            self.marks.replace(marks.clone());
+            self.engine.heed(&self.slot.borrow(), &marks, &is_own)
+        });
+        result.and_then(|()| self.engine.do_chores()).or_else(|error| self.pause(error))
+    }
+
+    /// Claims nothing for a while, since the store has failed.
+    fn pause(&self, error: StoreError) -> Result<()> {
+        match error {
+            StoreError::Lost => {
+                self.is_lost.set(true);
+                Err(StoreError::Lost)
+            }
+            error => {
+                self.engine.say(&error);
+                self.claim_at.set(self.engine.host.elapsed() + PAUSE);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.engine.host.elapsed() < self.claim_at.get() && !self.engine.is_spent()
+    }
+
+    /// Opens lanes for due jobs while there is room. A lane that waits gives way to a job that is due.
+    fn fill(&'a self, lanes: &Lanes<'a, Ended>) -> Result<()> {
+        let engine = self.engine;
+        if engine.is_spent() || self.is_paused() {
+            return Ok(());
+        }
+        let most = engine.config.lanes;
+        for tells in [false, true] {
+            let lane = usize::from(tells);
+            let is_full = || self.lanes.get()[lane] >= most || self.is_alone.get();
+            let waiting = if tells { 0 } else { self.alarms.waiting(engine.host.elapsed() + LOOK) };
+            while !is_full() || waiting > 0 {
+                let Some(due) = self.next(lane)? else { break };
+                if is_full() {
+                    let due_now = 1 + self.known.borrow()[lane].len();
+                    self.known.borrow_mut()[lane].push_front(due);
+                    self.alarms.evict(due_now.min(waiting));
+                    break;
+                }
+                match engine.store.claim(&self.slot.borrow(), due) {
+                    Ok(true) => self.open(lanes, due),
+                    Ok(false) => {}
+                    Err(error @ StoreError::Failed { .. }) => self.skip(due, error)?,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on without a job that cannot be claimed, unless that is no wonder.
+    fn skip(&self, due: Due, error: StoreError) -> Result<()> {
+        self.engine.store.bell()?;
+        self.engine.say(&error);
+        self.skipped.borrow_mut().push(due.id);
+        Ok(())
+    }
+
+    /// The next due job that is known, after another look if none is.
+    fn next(&self, lane: usize) -> Result<Option<Due>> {
+        let now = self.engine.host.elapsed();
+        let is_time = lane == 0 || now >= self.tells_at.get();
+        if self.known.borrow()[lane].is_empty() && is_time && self.engine.look(KNOWN)? {
+            self.tells_at.set(now + LOOK);
+            let mut known = self.known.borrow_mut();
+            *known = Default::default();
+            let wanted = if self.role == Role::Alone { Kind::Suspect } else { Kind::Work };
+            let outlook = self.engine.take_outlook();
+            let skipped = self.skipped.borrow();
+            for due in outlook.into_iter().filter(|due| !skipped.contains(&due.id)) {
+                match due.kind {
+                    kind if kind == wanted => known[0].push_back(due),
+                    Kind::Tell if self.role != Role::Alone => known[1].push_back(due),
+                    _ => {}
+                }
+            }
+        }
+        Ok(self.known.borrow_mut()[lane].pop_front())
+    }
+
+    /// Opens a lane for a claimed job.
+    fn open(&'a self, lanes: &Lanes<'a, Ended>, due: Due) {
+        let mut count = self.lanes.get();
+        count[usize::from(due.kind == Kind::Tell)] += 1;
+        self.lanes.set(count);
+        self.own.borrow_mut().insert(due.id);
+        if self.role == Role::Alone {
+            self.is_alone.set(true);
+        }
+        lanes.push(async move {
+            let result = match due.kind {
+                Kind::Tell => tell::run(self, due).await,
+                Kind::Work | Kind::Suspect => work::run(self, due).await,
+            };
+            Ended { id: due.id, kind: due.kind, result }
+        });
+    }
+
+    fn take_back(&self, ended: Ended) -> Result<()> {
+        let mut count = self.lanes.get();
+        count[usize::from(ended.kind == Kind::Tell)] -= 1;
+        self.lanes.set(count);
+        self.own.borrow_mut().remove(&ended.id);
+        if self.role == Role::Alone && self.lanes.get()[0] == 0 {
+            self.is_alone.set(false);
+        }
+        match ended.result {
+            Ok(()) => Ok(()),
+            Err(StoreError::Lost) => {
+                // Either the slot is lost, which shows now, or just this claim.
+                self.renew_at.set(Duration::ZERO);
+                Ok(())
+            }
+            // The claim stays in the slot. Whoever comes next takes it over from there.
+            Err(error) => self.pause(error),
+        }
     }
 
     /// Waits until a lane ends, or it is time to look again; wakes those lanes that wait.
-    async fn rest(&self) {
-        let (lanes, look) = (self.lanes.get(), Time::now() + LOOK);
+    async fn rest(&self, lanes: &Lanes<'a, Ended>) -> Option<Ended> {
+        let host = &*self.engine.host;
+        let look = host.elapsed() + LOOK;
+        let mut until = Duration::MAX;
+        let mut timer = host.sleep(LOOK);
+        poll_fn(move |context| {
+            self.renew();
+            self.alarms.ring(host.elapsed());
+            if let Poll::Ready(Some(ended)) = lanes.poll_next(context, &mut || self.renew()) {
+                return Poll::Ready(Some(ended));
+            }
+            // A lane may have begun to wait for a time before that.
+            let first = self.alarms.next().unwrap_or(look).min(look);
+            if first != until {
+                until = first;
+                timer = host.sleep(first.saturating_sub(host.elapsed()));
+            }
+            timer.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    }
+
+    /// Whether somebody wants this job cancelled, or begun again.
+    pub fn is_marked(&self, job: &Job, ask: Ask) -> Result<bool> {
+        let mark = Mark { id: job.id, round: job.run.round, ask };
+        let was_marked = self.marks.borrow().contains(&mark);
+        Ok(was_marked && mark.counts(&job.run) && self.engine.store.is_marked(mark)?)
+    }
+
+    /// Whether this drain runs suspects only.
+    pub fn is_for_suspects(&self) -> bool {
+        self.role == Role::Alone
+    }
+
+    /// Does something to the store as the holder of this drain's slot, again and again while the store
+    /// fails: what a step has come to is not lost because a disk is full for a while.
+    pub async fn persist<T>(&self, mut act: impl FnMut(&Slot) -> Result<T>) -> Result<T> {
         loop {
-            let now = Time::now();
-            self.alarms.ring(now);
-            if self.lanes.get() < lanes || now >= look {
-                return;
-            }
-            let until = self.alarms.next().unwrap_or(look).min(look);
-            self.resting.set(until);
-            let is_awake = poll_fn(|context| {
-                if self.lanes.get() < lanes || self.alarms.next().is_some_and(|next| next < until) {
-                    return Poll::Ready(());
+            let result = act(&self.slot.borrow());
+            match result {
+                Err(error @ StoreError::Failed { .. }) if !self.engine.is_spent() => {
+                    self.pause(error)?;
+                    self.alarms.wait(self.claim_at.get()).await;
                 }
-                self.waker.replace(Some(context.waker().clone()));
-                Poll::Pending
-            });
-            let _ = is_awake.timeout(wstd::time::Duration::from(until.since(now))).await;
-        }
-    }
-
-    /// Lets a lane wait until this time.
-    pub async fn wait(&self, time: Time) {
-        if time < self.resting.get() {
-            self.wake();
-        }
-        self.alarms.wait(time).await;
-    }
-
-    fn wake(&self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Claims the next of the known jobs.
-    fn next(&self) -> Result<Option<Job>> {
-        while !self.engine.is_spent() {
-            let Some(due) = self.known.borrow_mut().pop_front() else { break };
-            if let Some(job) = self.engine.store.claim(&self.slot.borrow(), due)? {
-                return Ok(Some(job));
+                result => return result,
             }
         }
-        Ok(None)
     }
 
-    /// Looks which jobs are due: whether some are known now.
-    fn look(&self) -> Result<bool> {
-        let engine = &self.engine;
-        if engine.is_spent() || !engine.look(KNOWN)? {
-            return Ok(false);
-        }
-        self.known.borrow_mut().extend(engine.looked.borrow_mut().0.due.drain(..));
-        Ok(true)
+    /// Stores how far a claimed job has come.
+    pub async fn save(&self, job: &mut Job) -> Result<()> {
+        self.persist(|slot| self.engine.save(slot, job)).await
     }
 
-    /// Whether somebody wants this job cancelled, who had said so by the last look.
-    pub fn is_cancelled(&self, id: Id) -> Result<bool> {
-        let was_cancelled = self.cancelled.borrow().contains(&id);
-        Ok(was_cancelled && self.engine.store.is_cancelled(id)?)
+    /// Ends the claim of a job.
+    pub async fn release(&self, job: &Job) -> Result<()> {
+        self.persist(|slot| self.engine.release(slot, job)).await
     }
 
-    /// What a lane does to the store, it does as the holder of this drain's slot.
-    pub fn with_slot<T>(&self, act: impl FnOnce(&Slot) -> T) -> T {
-        act(&self.slot.borrow())
+    /// The job that was claimed, if there is one.
+    pub async fn load(&self, id: Id, kind: Kind) -> Result<Option<Job>> {
+        self.persist(|slot| self.engine.load_or_repair(slot, id, kind)).await
     }
+}
+
+/// How long after the last one the lease is renewed.
+fn renewal(engine: &Engine) -> Duration {
+    (engine.config.lease / 8).min(Duration::from_secs(1))
 }

@@ -1,58 +1,80 @@
 //! Runs jobs: the only place that changes a job's state.
 //!
-//! A continuation comes here after its answer. It takes over what a crash has left, then a free slot,
-//! if there is one and a job is due, and *drains*: it runs jobs until none is due. If jobs remain that
-//! are due later, or that another invocation runs and might lose, one continuation stays as the *watch*
-//! and the others return.
+//! A continuation comes here after its answer. It takes a free slot, if there is one and a job is due, and
+//! *drains*: it runs jobs until none is due. If jobs remain that are due later, or that another invocation
+//! runs and might lose, one continuation stays as the *watch* and the others return.
+//!
+//! Nobody trusts a wall clock about who is dead: an invocation counts as dead when somebody has seen its
+//! slot unchanged for a lease, by his own monotonic clock.
 
+mod adopt;
 mod alarms;
 mod drain;
-mod lane;
+mod lanes;
 mod relay;
+mod room;
+mod tell;
+mod watch;
+mod work;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use wstd::task::sleep;
-use wstd::time::Instant;
-
 use super::config::Config;
-use super::job::{End, Id, Job, State};
-use super::store::{Outlook, Place, Result, Role, Slot, Store, StoreError};
-use super::time::Time;
+use super::host::Host;
+use super::job::{End, Id, Job, State, Tell, Wait};
+use super::store::{
+    Ask, Due, Found, Holding, Kind, Mark, Outlook, Place, Result, Role, Slot, Store, StoreError,
+};
+use super::time::{Clock, Time};
 use crate::{Problem, StatusCode};
+use adopt::Seen;
 use drain::Drain;
 
-/// How often the watch looks around.
-const WATCH: Duration = Duration::from_millis(50);
-
-/// How long after its last look the watch counts as dead.
-const WATCH_LEASE: Duration = Duration::from_millis(400);
+/// How often a drain and the watch look around.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a look into the queue counts without a sign that it has changed. Two changes within the same
 /// few milliseconds may look like one.
-const LOOK: Duration = Duration::from_secs(1);
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The longest time between two tries of a notification.
+const LONGEST_TELL: Duration = Duration::from_secs(3600);
 
 /// What runs the jobs of a store in this invocation.
 pub struct Engine {
     store: Rc<dyn Store>,
     config: Rc<Config>,
-    begun: Instant,
-    /// What the queue held at the last look, when that was, and what its bell said.
-    looked: RefCell<(Outlook, Time, u64)>,
+    host: Rc<dyn Host>,
+    clock: Clock,
+    begun: Duration,
+    /// What the queue held at the last look, when that was by the monotonic clock, and what its bell said.
+    looked: RefCell<Option<(Outlook, Duration, u64)>>,
+    /// Whether waits that were begun by a wrong clock have been mended since the clock is steady.
+    mended: Cell<bool>,
+    /// The others' signs of life, and what is unfinished.
+    seen: RefCell<Seen>,
+    /// When it is time to look after the others and after what has been kept long enough.
+    chores_at: Cell<Duration>,
+    /// When the next jobs have been kept long enough, as far as that is known.
+    expires: Cell<Option<Time>>,
+    /// What went wrong last, so that it is not said again and again.
+    said: RefCell<String>,
 }
 
 /// What came of asking for a job's cancellation.
+#[derive(Debug)]
 pub enum Cancelled {
     /// It is cancelled, or will be at its next step.
-    Yes,
+    Yes(State),
     /// It has ended before.
     TooLate(State),
     Unknown,
 }
 
 /// What came of asking for another try.
+#[derive(Debug)]
 pub enum Retried {
     Yes,
     /// It has not failed and was not cancelled.
@@ -61,101 +83,123 @@ pub enum Retried {
 }
 
 impl Engine {
-    pub fn new(store: Rc<dyn Store>, config: Rc<Config>) -> Engine {
-        Engine { store, config, begun: Instant::now(), looked: RefCell::default() }
+    pub fn new(store: Rc<dyn Store>, config: Rc<Config>, host: Rc<dyn Host>) -> Engine {
+        Engine {
+            clock: Clock::new(host.clone(), config.lease),
+            begun: host.elapsed(),
+            store,
+            config,
+            host,
+            looked: RefCell::default(),
+            mended: Cell::default(),
+            seen: RefCell::default(),
+            chores_at: Cell::default(),
+            expires: Cell::default(),
+            said: RefCell::default(),
+        }
     }
 
     /// What a continuation does: see this module. `own` is the job that its request has brought.
     pub async fn carry_on(self: Rc<Engine>, own: Option<Id>) {
         match self.work(own).await {
             Ok(()) | Err(StoreError::Lost) => {}
-            Err(error) => eprintln!("afterack: {error}"),
+            Err(error) => self.say(&error),
         }
     }
 
-    async fn work(self: Rc<Engine>, mut own: Option<Id>) -> Result<()> {
+    async fn work(&self, mut own: Option<Id>) -> Result<()> {
         loop {
-            let now = Time::now();
-            let slots = self.store.slots(now)?;
-            if slots.expired > 0 {
-                self.adopt()?;
-                continue;
-            }
             if self.is_spent() {
                 return self.relay().await;
             }
-            if slots.held < self.config.drains {
-                if own.is_some() || self.look(1)? {
-                    let role = Role::Drain(self.config.drains);
-                    if let Some(slot) = self.store.enter(role, now, self.config.lease)? {
-                        Drain::run(&self, slot, own.take()).await?;
-                        continue;
+            let slots = self.store.slots()?;
+            let own = own.take();
+            if let Some(role) = self.role(&slots, own.is_some())? {
+                if let Some(slot) = self.store.enter(role, &Holding::Free)? {
+                    match Drain::run(self, slot, own).await {
+                        Ok(()) | Err(StoreError::Lost) => {}
+                        Err(error) => self.say(&error),
                     }
-                } else if slots.held == 0 && self.is_queue_empty() {
-                    return Ok(());
                 }
+                continue;
             }
-            // What is left is due later, or others run it, and might lose it.
-            match self.store.enter(Role::Watch, now, WATCH_LEASE)? {
-                Some(slot) => self.watch(slot).await?,
-                None if self.is_watched(slots.watch).await? => return Ok(()),
-                None => {}
+            if self.is_all_done(&slots)? {
+                return Ok(());
             }
-        }
-    }
-
-    /// Waits until there is something to do, or nothing to wait for.
-    async fn watch(&self, mut slot: Slot) -> Result<()> {
-        while !self.is_spent() {
-            let slots = self.store.slots(Time::now())?;
-            if slots.expired > 0
-                || slots.held < self.config.drains
-                    && (self.look(1)? || slots.held == 0 && self.is_queue_empty())
-            {
-                break;
-            }
-            sleep(WATCH.into()).await;
-            self.store.renew(&mut slot, Time::now(), WATCH_LEASE)?;
-        }
-        self.store.leave(slot)
-    }
-
-    /// Whether the watch, whose lease was this, gives a sign of life before that runs out. That it has not
-    /// run out yet is none: it may have died with its host a moment ago, and nobody might come after this
-    /// request.
-    async fn is_watched(&self, first: Option<Time>) -> Result<bool> {
-        loop {
-            sleep(WATCH.into()).await;
-            match self.store.slots(Time::now())?.watch {
-                None => return Ok(false),
-                watch if watch != first => return Ok(true),
-                _ => {}
+            // What is left is due later, or others run it and might lose it.
+            if !self.stay(&slots).await? {
+                return Ok(());
             }
         }
     }
 
-    /// Whether anything waits, or runs elsewhere.
-    fn is_anything_left(&self) -> Result<bool> {
-        Ok(self.store.slots(Time::now())?.held > 0 || self.look(1)? || !self.is_queue_empty())
+    /// The slot that this invocation can take to run something, if there is something to run.
+    fn role(&self, slots: &[(Role, Holding)], has_own: bool) -> Result<Option<Role>> {
+        let is_drain = |role: &Role| matches!(role, Role::Drain(number) if *number < self.config.drains);
+        let mut free = slots.iter().filter(|(_, holding)| *holding == Holding::Free).map(|(role, _)| *role);
+        let held = slots
+            .iter()
+            .filter(|(role, holding)| matches!(role, Role::Drain(_)) && *holding != Holding::Free);
+        let has_room = held.count() < self.config.drains;
+        let drain = free.clone().find(|role| has_room && is_drain(role));
+        if has_own && drain.is_some() {
+            return Ok(drain);
+        }
+        if !self.look(1)? {
+            return Ok(None);
+        }
+        let alone = free.find(|role| *role == Role::Alone);
+        Ok(self.with_outlook(|outlook| {
+            let is_due = |suspect: bool| outlook.due.iter().any(|due| (due.kind == Kind::Suspect) == suspect);
+            drain.filter(|_| is_due(false)).or(alone.filter(|_| is_due(true)))
+        }))
     }
 
-    /// Looks into the queue, if it may have changed, for at most this many due jobs: whether there are
-    /// any. A long queue takes a while to list.
-    fn look(&self, most: usize) -> Result<bool> {
-        let (bell, now) = (self.store.bell()?, Time::now());
-        let mut looked = self.looked.borrow_mut();
-        let (outlook, at, rung) = &*looked;
-        let is_due = outlook.next.is_some_and(|next| next <= now);
-        if bell == *rung && now < *at + LOOK && !is_due && outlook.due.is_empty() {
+    /// Whether nothing waits, nobody runs anything, and nothing is to be done before long.
+    fn is_all_done(&self, slots: &[(Role, Holding)]) -> Result<bool> {
+        if slots.iter().any(|(role, holding)| *role != Role::Watch && *holding != Holding::Free) {
             return Ok(false);
         }
-        *looked = (self.store.outlook(now, most)?, now, bell);
-        Ok(!looked.0.due.is_empty())
+        self.look(1)?;
+        let soon = self.clock.now() + self.config.lease;
+        Ok(self.with_outlook(|outlook| outlook.is_empty)
+            && self.store.marks()?.is_empty()
+            && self.store.unfinished()?.is_empty()
+            && self.store.expires(self.config.keep)?.is_none_or(|expires| expires > soon))
     }
 
-    /// Whether nothing waited at the last look.
-    fn is_queue_empty(&self) -> bool {
-        self.looked.borrow().0.is_empty
+    /// Looks into the queue, if it may have changed, for at most this many due jobs of each kind: whether
+    /// there are any. A long queue takes a while to list.
+    fn look(&self, most: usize) -> Result<bool> {
+        let (bell, elapsed, now) = (self.store.bell()?, self.host.elapsed(), self.clock.now());
+        let mend = self.clock.is_steady() && !self.mended.get();
+        let mut looked = self.looked.borrow_mut();
+        if let Some((outlook, at, rung)) = &*looked {
+            let is_due = outlook.next.is_some_and(|next| next <= now);
+            if bell == *rung && elapsed < *at + FRESH && !is_due && outlook.due.is_empty() && !mend {
+                return Ok(false);
+            }
+        }
+        *looked = Some((self.store.look(now, most, mend)?, elapsed, bell));
+        self.mended.set(self.clock.is_steady());
+        Ok(looked.as_ref().is_some_and(|(outlook, ..)| !outlook.due.is_empty()))
+    }
+
+    /// What the queue held at the last look.
+    fn with_outlook<T>(&self, read: impl FnOnce(&Outlook) -> T) -> T {
+        match &*self.looked.borrow() {
+            Some((outlook, ..)) => read(outlook),
+            None => read(&Outlook::default()),
+        }
+    }
+
+    /// The due jobs that were found at the last look; they are not looked for again before the next one.
+    fn take_outlook(&self) -> Vec<Due> {
+        self.looked
+            .borrow_mut()
+            .as_mut()
+            .map(|(outlook, ..)| std::mem::take(&mut outlook.due))
+            .unwrap_or_default()
     }
 
     /// Whether this invocation has gone on for as long as it may.
@@ -165,31 +209,8 @@ impl Engine {
 
     /// How long this invocation may still go on, if that is limited.
     fn left(&self) -> Option<Duration> {
-        let budget = self.config.budget?;
-        Some(budget.saturating_sub(self.begun.elapsed().into()))
-    }
-
-    /// Takes over the jobs of invocations that have died.
-    fn adopt(&self) -> Result<()> {
-        let config = &self.config;
-        self.store.adopt(Time::now(), config.lease, config.keep, &mut |job| {
-            self.after_crash(job);
-            match job.run.is_over(&job.input) {
-                true => self.say_end(job),
-                false => eprintln!("afterack: job {}: its instance was lost; it goes on", job.id),
-            }
-        })
-    }
-
-    /// A job's instance was lost. Perhaps through its own fault: then that shows while it runs alone.
-    fn after_crash(&self, job: &mut Job) {
-        if job.run.end.is_some() {
-            return;
-        }
-        job.run.suspect = true;
-        if std::mem::take(&mut job.run.alone) {
-            self.failed(job, "its instance was lost while nothing else ran in it".into(), None);
-        }
+        let elapsed = self.host.elapsed().saturating_sub(self.begun);
+        Some(self.config.budget?.saturating_sub(elapsed))
     }
 
     /// A step has failed in a way that may pass: it is tried again later, or was often enough.
@@ -199,89 +220,153 @@ impl Engine {
         if job.run.tries >= self.config.attempts {
             self.end(job, State::Failed, None);
         } else {
-            let wait = self.backoff(job.run.tries).max(delay.unwrap_or_default());
-            job.run.due = Time::now() + wait;
+            let backoff = self.backoff(job.run.tries, *self.config.backoff.end());
+            job.run.wait = Some(Wait::new(self.clock.now(), backoff.max(delay.unwrap_or_default())));
         }
     }
 
     /// How long to wait after this many failures: twice as long each time, and a random part of that
     /// less, so that what failed together does not come back together.
-    fn backoff(&self, tries: u32) -> Duration {
-        let (least, most) = (*self.config.backoff.start(), *self.config.backoff.end());
-        let wait = least.saturating_mul(1 << (tries - 1).min(30)).min(most);
-        let jitter = Id::new().random() % 1000;
-        wait / 2 + wait / 2 * jitter / 1000
+    fn backoff(&self, tries: u32, most: Duration) -> Duration {
+        let wait = self.config.backoff.start().saturating_mul(1 << tries.saturating_sub(1).min(30)).min(most);
+        let jitter = self.host.random() % 1000;
+        wait / 2 + wait / 2 * jitter as u32 / 1000
     }
 
     fn end(&self, job: &mut Job, state: State, content_type: Option<String>) {
-        job.run.end = Some(End { state, finished: Time::now(), content_type });
-        job.run.suspect = false;
-        job.run.alone = false;
-        if state == State::Cancelled {
-            job.run.told = job.input.notify.len(); // Whoever cancels it knows.
-        }
+        let (now, run) = (self.clock.now(), &mut job.run);
+        run.end = Some(End { state, version: run.version + 1, finished: now, content_type });
+        (run.wait, run.alone, run.lost) = (None, false, 0);
+        // Whoever cancels it knows.
+        let targets = if state == State::Cancelled { 0 } else { job.input.notify.len() };
+        run.tells = vec![Tell { due: now, ..Tell::default() }; targets];
     }
 
-    /// Says in the log how a job ended, when that is stored.
-    fn say_end(&self, job: &Job) {
-        match state_of(job, Place::Done) {
-            State::Failed => {
+    /// Queues a job again that has ended. It goes on from its last checkpoint.
+    fn begin_again(&self, job: &mut Job) {
+        let run = &mut job.run;
+        (run.end, run.error, run.wait, run.tries, run.lost) = (None, None, None, 0, 0);
+        run.tells.clear();
+        run.round += 1;
+    }
+
+    /// Stores how far a claimed job has come.
+    fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
+        job.run.updated = self.clock.now();
+        self.store.save(slot, job)
+    }
+
+    /// Ends a claim. Whoever ends that of a job that has just ended says so.
+    fn release(&self, slot: &Slot, job: &Job) -> Result<()> {
+        self.store.release(slot, job, self.clock.now(), self.config.keep)?;
+        if job.claim == Kind::Tell {
+            return Ok(());
+        }
+        match job.run.end.as_ref().map(|end| end.state) {
+            None => {}
+            Some(State::Failed) => {
                 let error = job.run.error.as_deref().unwrap_or_default();
                 eprintln!("afterack: job {} failed: {error}", job.id);
             }
-            state => println!("afterack: job {} {}", job.id, state.name()),
+            Some(state) => println!("afterack: job {} {}", job.id, state.name()),
+        }
+        Ok(())
+    }
+
+    /// Sees to what clients have asked of jobs that nobody runs.
+    fn heed(&self, slot: &Slot, marks: &[Mark], is_own: &dyn Fn(Id) -> bool) -> Result<()> {
+        for mark in marks {
+            // Who cancels a job and retries it at once means that in this order.
+            let comes_later = mark.ask == Ask::Retry && marks.contains(&Mark { ask: Ask::Cancel, ..*mark });
+            if is_own(mark.id) || comes_later {
+                continue;
+            }
+            match self.heed_one(slot, *mark) {
+                Err(StoreError::Lost) => return Err(StoreError::Lost),
+                Err(StoreError::Damaged { .. }) => self.store.forget_mark(*mark)?,
+                Err(error) => self.say(&error),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn heed_one(&self, slot: &Slot, mark: Mark) -> Result<()> {
+        let found = self.store.find(mark.id)?;
+        let Some(found) = found.filter(|found| mark.counts(&found.job.run)) else {
+            return self.store.forget_mark(mark);
+        };
+        if found.place == Place::Slot {
+            return Ok(()); // Whoever runs it sees to it.
+        }
+        let Some(kind) = self.store.claim_any(slot, mark.id)? else { return Ok(()) };
+        let Some(mut job) = self.load_or_repair(slot, mark.id, kind)? else { return Ok(()) };
+        if mark.counts(&job.run) {
+            self.apply(&mut job, mark.ask);
+            self.save(slot, &mut job)?;
+        }
+        self.release(slot, &job)?;
+        self.store.forget_mark(mark)
+    }
+
+    /// Does what a client has asked of a job.
+    fn apply(&self, job: &mut Job, ask: Ask) {
+        match ask {
+            Ask::Cancel => self.end(job, State::Cancelled, None),
+            Ask::Retry => self.begin_again(job),
         }
     }
 
     /// Cancels a job.
     pub fn cancel(&self, id: Id) -> Result<Cancelled> {
-        // It may begin or end between two looks.
-        for _ in 0..3 {
-            let Some((job, place)) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
-            if let Some(end) = job.run.end {
-                return Ok(Cancelled::TooLate(end.state));
-            }
-            if place == Place::Slot {
-                self.store.ask_to_cancel(id, true)?;
-                return Ok(Cancelled::Yes);
-            }
-            if let Some(mut job) = self.store.take(id, Place::Queue)? {
-                self.end(&mut job, State::Cancelled, None);
-                self.store.give_back(&mut job, self.config.keep)?;
-                self.say_end(&job);
-                return Ok(Cancelled::Yes);
-            }
+        let Some(found) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
+        let begins_again = found.asked == Some(Ask::Retry);
+        if found.job.run.end.is_some() && !begins_again {
+            return Ok(Cancelled::TooLate(state_of(&found)));
         }
-        self.store.ask_to_cancel(id, true)?;
-        Ok(Cancelled::Yes)
+        let round = found.job.run.round + u32::from(begins_again);
+        self.store.ask(Mark { id, round, ask: Ask::Cancel })?;
+        // Where it is now, it is found with the mark.
+        let Some(found) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
+        let state = state_of(&found);
+        match found.job.run.end {
+            Some(_) if state != State::Cancelled && !begins_again => Ok(Cancelled::TooLate(state)),
+            _ => Ok(Cancelled::Yes(state)),
+        }
     }
 
     /// Queues a job again that has failed or was cancelled. It goes on from its last checkpoint.
     pub fn retry(&self, id: Id) -> Result<Retried> {
-        let Some((job, place)) = self.store.find(id)? else { return Ok(Retried::Unknown) };
-        let state = state_of(&job, place);
-        if !matches!(state, State::Failed | State::Cancelled) {
-            return Ok(Retried::No(state));
+        let Some(found) = self.store.find(id)? else { return Ok(Retried::Unknown) };
+        match state_of(&found) {
+            State::Failed | State::Cancelled => {
+                self.store.ask(Mark { id, round: found.job.run.round, ask: Ask::Retry })?;
+                Ok(Retried::Yes)
+            }
+            state => Ok(Retried::No(state)),
         }
-        // Where it is told of its end, it has not come to rest.
-        let Some(mut job) = self.store.take(id, Place::Done)? else { return Ok(Retried::No(State::Running)) };
-        self.store.ask_to_cancel(id, false)?;
-        let run = &mut job.run;
-        (run.end, run.error, run.tries, run.told, run.tells) = (None, None, 0, 0, 0);
-        run.due = Time::now();
-        self.store.give_back(&mut job, self.config.keep)?;
-        Ok(Retried::Yes)
+    }
+
+    /// Says what went wrong, unless that was the last thing that was said.
+    fn say(&self, error: &StoreError) {
+        let text = error.to_string();
+        if *self.said.borrow() != text {
+            eprintln!("afterack: {text}");
+            self.said.replace(text);
+        }
     }
 }
 
 /// Where a job stands, for those who ask.
-pub fn state_of(job: &Job, place: Place) -> State {
-    match (&job.run.end, place) {
+pub fn state_of(found: &Found) -> State {
+    match (&found.job.run.end, found.asked) {
+        // Whoever comes next begins it again.
+        (Some(_), Some(Ask::Retry)) => State::Queued,
         (Some(end), _) => end.state,
-        (None, Place::Queue) => State::Queued,
-        (None, Place::Slot) => State::Running,
-        // Its course was damaged when it had ended.
-        (None, Place::Done) => State::Failed,
+        // Whoever claims it cancels it.
+        (None, Some(Ask::Cancel)) if found.place == Place::Queue => State::Cancelled,
+        (None, _) if found.place == Place::Slot => State::Running,
+        (None, _) => State::Queued,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::service::job::{Job, State};
 /// How much of an output or an error stands in the mail, in characters.
 const EXCERPT: usize = 10_000;
 
-pub async fn send(job: &Job, to: &Address, config: &Config) -> Result<(), Untold> {
+pub async fn send(job: &Job, _index: usize, to: &Address, config: &Config) -> Result<(), Untold> {
     let never = |error: String| Untold { error, is_temporary: false };
     let smtp = config.smtp.as_ref().ok_or_else(|| never("AFTERACK_SMTP is not set".into()))?;
     let from = config.mail_from.as_ref().ok_or_else(|| never("AFTERACK_MAIL_FROM is not set".into()))?;

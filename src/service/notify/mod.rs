@@ -84,10 +84,10 @@ fn allow(target: &Target, config: &Config) -> Result<(), String> {
     }
 }
 
-/// Tells a target of a job's end.
-pub async fn tell(job: &Job, uri: &str, config: &Config) -> Result<(), Untold> {
+/// Tells the target with this index of a job's end.
+pub async fn tell(job: &Job, index: usize, uri: &str, config: &Config) -> Result<(), Untold> {
     match parse(uri) {
-        Ok(Target::Mail(to)) => mail::send(job, &to, config).await,
+        Ok(Target::Mail(to)) => mail::send(job, index, &to, config).await,
         Err(error) => Err(Untold { error, is_temporary: false }),
     }
 }

@@ -1,18 +1,23 @@
 //! Stores: where jobs are while nobody runs them, and what is known of them while somebody does.
 //!
 //! A store hands out two kinds of exclusive rights, both by operations that only one of many can win.
-//! A *slot* is the right to run jobs in this invocation; it is leased, so that it comes back when its
-//! holder dies. A *claim* moves one job from the queue into a slot; when the slot is lost, so are its
-//! claims. Nothing that a lost slot's holder does afterwards has an effect on the store.
+//! A *slot* is the right to run jobs in this invocation. Its holder renews it again and again; others may
+//! take over a slot that they have seen unchanged for a lease, by their own monotonic clock, so that no
+//! wall clock decides who is dead. A *claim* moves one job into a slot; whoever has lost the slot has lost
+//! its claims, and nothing that it does afterwards has an effect on the store.
+//!
+//! What clients ask of a job that exists (cancel it, retry it) is a *mark* that the store keeps until a
+//! holder of a slot has seen to it. Only holders of slots move jobs.
 
 mod dir;
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 pub use dir::Dir;
 
-use super::job::{Id, Input, Job, State};
+use super::job::{Id, Input, Job, Run, State, Wait};
 use super::time::Time;
 
 /// The most slots for drains that a store has.
@@ -24,11 +29,11 @@ pub enum StoreError {
     /// What lies under it failed.
     #[error("the store failed: {doing}: {error}")]
     Failed { doing: String, error: io::Error },
-    /// What it holds of a job makes no sense.
-    #[error("the store's record is damaged: {0}")]
-    Damaged(String),
-    /// The slot's lease ran out, and somebody else has it.
-    #[error("the lease of this invocation's slot ran out")]
+    /// What it holds of one job makes no sense or cannot be read. Concerns no other job.
+    #[error("the store's record of job {id} cannot be read: {reason}")]
+    Damaged { id: Id, reason: String },
+    /// Somebody else has the slot, or the claim is not in it any more.
+    #[error("the slot of this invocation was taken over")]
     Lost,
 }
 
@@ -48,22 +53,65 @@ pub enum Put {
 /// Where the store keeps a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
+    /// It waits: for its turn, for its time, or after its end for somebody who tells of it.
     Queue,
+    /// A slot has it.
     Slot,
+    /// It has ended, and all have been told.
     Done,
 }
 
+/// What a client asks of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ask {
+    Cancel,
+    Retry,
+}
+
+/// A mark: what a client asks of a job. It counts for one round of the job only
+/// ([`Run::round`](super::job::Run::round)), and so it can be heeded twice without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    pub id: Id,
+    pub round: u32,
+    pub ask: Ask,
+}
+
+/// A job as it was found: without its body and its output.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub job: Job,
+    pub place: Place,
+    /// What a client has asked of it that nobody has seen to yet.
+    pub asked: Option<Ask>,
+}
+
+/// What a waiting job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Its next step.
+    Work,
+    /// Its next step, in an instance of its own: its last one was lost during that step.
+    Suspect,
+    /// It has ended; somebody has to be told.
+    Tell,
+}
+
 /// A job that waits in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Due {
+    /// Since when it could go on: jobs come first that are due first.
     pub time: Time,
     pub id: Id,
+    pub kind: Kind,
+    /// The wait that is over by then, if it waited for its time.
+    pub wait: Option<Wait>,
 }
 
 /// What the queue holds.
 #[derive(Debug, Default)]
 pub struct Outlook {
-    /// The jobs that are due, first come first; not more than were asked for.
+    /// The jobs that are due, of each kind first come first, and not more than were asked for.
     pub due: Vec<Due>,
     /// When to look again: not later than when the first of the others is due.
     pub next: Option<Time>,
@@ -74,26 +122,38 @@ pub struct Outlook {
 /// Whom a slot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// An invocation that runs jobs; slots of this many are used.
+    /// An invocation that runs jobs: one of [`SLOTS`].
     Drain(usize),
+    /// The invocation that runs suspects, one at a time.
+    Alone,
     /// The invocation that waits for what comes next.
     Watch,
 }
 
-/// The state of the slots.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Slots {
-    /// How many of those for drains are held.
-    pub held: usize,
-    /// How many of those have a lease that ran out.
-    pub expired: usize,
-    /// When the lease of the one for the watch ends, if it is held and that is not past.
-    pub watch: Option<Time>,
+/// How a slot is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holding {
+    Free,
+    /// Its holder has left, with claims that it could not give back. Anybody may take it over at once.
+    Left,
+    /// Its holder has renewed it with this sign of life.
+    Held(Sign),
 }
+
+/// A sign of life: another one each time that a slot is entered or renewed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sign(pub String);
 
 /// A slot that is held by this invocation.
 #[derive(Debug)]
 pub struct Slot {
+    pub role: Role,
+    pub sign: Sign,
+}
+
+/// The permission to let a client wait.
+#[derive(Debug)]
+pub struct Waiter {
     /// What the store knows it by.
     name: String,
 }
@@ -103,6 +163,8 @@ pub struct Slot {
 pub struct Counts {
     pub waiting: usize,
     pub running: usize,
+    /// How many jobs have ended and still wait for somebody who tells of it.
+    pub untold: usize,
     pub drains: usize,
     /// How many jobs have ended in each way since the store was made.
     pub ended: [(State, u64); 3],
@@ -110,12 +172,11 @@ pub struct Counts {
 
 /// Where jobs are kept. Every method is one short, blocking call, as WASI 0.2 has them.
 pub trait Store {
-    /// Makes the store if it is not there yet.
+    /// Makes sure that jobs can be recorded: makes what of the store is missing.
     fn open(&self) -> Result<()>;
 
-    /// Records a job durably and puts it into the queue. `digest` is that of the request, and compared
-    /// if its key has been used before.
-    fn put(&self, id: Id, input: &Input, digest: &str) -> Result<Put>;
+    /// Records a job durably and puts it into the queue.
+    fn put(&self, id: Id, input: &Input) -> Result<Put>;
 
     /// Whether this idempotency key has been used.
     fn knows(&self, key: &str) -> Result<bool>;
@@ -124,67 +185,113 @@ pub trait Store {
     /// last second, or of the last ten if at 5,000 jobs a second the queue could not be full since.
     fn is_full(&self, limit: usize, now: Time) -> Result<bool>;
 
-    /// Looks a job up. Its input comes without the body.
-    fn find(&self, id: Id) -> Result<Option<(Job, Place)>>;
+    /// Looks a job up.
+    fn find(&self, id: Id) -> Result<Option<Found>>;
 
-    /// Takes a job out of its place, for [`give_back`](Store::give_back); `None` if it is not there.
-    fn take(&self, id: Id, from: Place) -> Result<Option<Job>>;
+    /// What a job's last step has left: its output, if it has succeeded.
+    fn output(&self, id: Id) -> Result<Option<Vec<u8>>>;
 
-    /// Puts a job that was taken where it now belongs: into the queue, or to those that have ended.
-    fn give_back(&self, job: &mut Job, keep: Duration) -> Result<()>;
+    /// The body of a job's input.
+    fn body(&self, id: Id) -> Result<Vec<u8>>;
 
-    /// Asks whoever runs this job to cancel it, or takes that back.
-    fn ask_to_cancel(&self, id: Id, cancel: bool) -> Result<()>;
+    /// Leaves a mark, durably.
+    fn ask(&self, mark: Mark) -> Result<()>;
 
-    /// Whether somebody has asked to cancel this job.
-    fn is_cancelled(&self, id: Id) -> Result<bool>;
+    /// Takes a mark away: it has been heeded, or makes no sense any more.
+    fn forget_mark(&self, mark: Mark) -> Result<()>;
 
-    /// All jobs that somebody has asked to cancel and that have not been seen to end since.
-    fn cancellations(&self) -> Result<Vec<Id>>;
+    /// All marks.
+    fn marks(&self) -> Result<Vec<Mark>>;
 
-    /// What the queue holds, with at most `most` of the due jobs.
-    fn outlook(&self, now: Time, most: usize) -> Result<Outlook>;
+    /// Whether there is this mark.
+    fn is_marked(&self, mark: Mark) -> Result<bool>;
+
+    /// What the queue holds, with at most `most` due jobs of each kind. With `mend`, waits that were begun
+    /// by a clock that was ahead are begun anew.
+    fn look(&self, now: Time, most: usize, mend: bool) -> Result<Outlook>;
 
     /// A value that changes when the queue does.
     fn bell(&self) -> Result<u64>;
 
-    /// How the slots are.
-    fn slots(&self, now: Time) -> Result<Slots>;
+    /// All slots.
+    fn slots(&self) -> Result<Vec<(Role, Holding)>>;
 
-    /// Takes a free slot, if there is one, until the lease ends.
-    fn enter(&self, role: Role, now: Time, lease: Duration) -> Result<Option<Slot>>;
+    /// Takes a slot that is free, or that is still as it was seen; `None` if somebody else was first.
+    fn enter(&self, role: Role, seen: &Holding) -> Result<Option<Slot>>;
 
-    /// Lengthens the lease of a slot.
-    fn renew(&self, slot: &mut Slot, now: Time, lease: Duration) -> Result<()>;
+    /// Gives a sign of life.
+    fn renew(&self, slot: &mut Slot) -> Result<()>;
 
-    /// Gives a slot without claims back.
+    /// Gives a slot back, with the claims that are still in it.
     fn leave(&self, slot: Slot) -> Result<()>;
 
-    /// Claims a job; `None` if somebody else did.
-    fn claim(&self, slot: &Slot, due: Due) -> Result<Option<Job>>;
+    /// The claims of a slot.
+    fn claims(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>>;
+
+    /// Claims a job that is due: whether it was still there.
+    fn claim(&self, slot: &Slot, due: Due) -> Result<bool>;
+
+    /// Claims a job wherever it waits or rests, and for what; `None` if a slot has it, or there is no such
+    /// job.
+    fn claim_any(&self, slot: &Slot, id: Id) -> Result<Option<Kind>>;
+
+    /// Reads a claimed job, as it was saved last. Its body comes along if it is small.
+    fn load(&self, slot: &Slot, id: Id, kind: Kind) -> Result<Job>;
+
+    /// Puts aside what cannot be read of a claimed job, and saves it as one that has come so far; `None` if
+    /// nothing is known of such a job.
+    fn repair(&self, slot: &Slot, id: Id, kind: Kind, reason: &str, run: Run) -> Result<Option<Job>>;
 
     /// Stores how far a claimed job has come.
     fn save(&self, slot: &Slot, job: &mut Job) -> Result<()>;
 
-    /// Ends a claim: puts the job back into the queue, until `run.due`.
-    fn release(&self, slot: &Slot, job: &Job) -> Result<()>;
+    /// The same for a claim that was taken over: whatever its last holder still does has no effect.
+    fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()>;
 
-    /// Ends a claim: the job is over, and kept for this long.
-    fn settle(&self, slot: &Slot, job: &Job, keep: Duration) -> Result<()>;
+    /// Ends a claim: the job goes where it belongs as it was saved last, into the queue or to those that
+    /// have ended. Whoever succeeds with a job that has just ended has ended it.
+    fn release(&self, slot: &Slot, job: &Job, now: Time, keep: Duration) -> Result<()>;
 
-    /// Takes over the slots whose leases ran out, one after the other: `found` sees each of their jobs,
-    /// which then goes back into the queue, or to those that have ended.
-    fn adopt(
-        &self,
-        now: Time,
-        lease: Duration,
-        keep: Duration,
-        found: &mut dyn FnMut(&mut Job),
-    ) -> Result<()>;
+    /// What somebody has begun to do to the store beside the queue, and not finished yet.
+    fn unfinished(&self) -> Result<Vec<String>>;
 
-    /// Removes what nobody needs any more: jobs that were kept long enough, leftovers of crashes.
-    fn tidy(&self, now: Time, keep: Duration) -> Result<()>;
+    /// Finishes what has been unfinished for a lease: a job that is recorded as a whole begins.
+    fn finish(&self, unfinished: &str) -> Result<()>;
+
+    /// Removes a piece of what has been kept for long enough: when there is more to remove.
+    fn remove_expired(&self, now: Time, keep: Duration) -> Result<Option<Time>>;
+
+    /// When there is something to remove, as far as that is known.
+    fn expires(&self, keep: Duration) -> Result<Option<Time>>;
+
+    /// Lets a client wait for at most `longest`, if fewer than `most` do.
+    fn admit(&self, most: usize, now: Time, longest: Duration) -> Result<Option<Waiter>>;
+
+    /// The client waits no longer.
+    fn dismiss(&self, waiter: Waiter) -> Result<()>;
 
     /// Counts what there is.
-    fn counts(&self, now: Time) -> Result<Counts>;
+    fn counts(&self) -> Result<Counts>;
+}
+
+impl Mark {
+    /// Whether a job that has come so far has not heeded it yet.
+    pub fn counts(&self, run: &Run) -> bool {
+        let end = run.end.as_ref().map(|end| end.state);
+        self.round == run.round
+            && match self.ask {
+                Ask::Cancel => end.is_none(),
+                Ask::Retry => matches!(end, Some(State::Failed | State::Cancelled)),
+            }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Role::Drain(number) => number.fmt(f),
+            Role::Alone => f.write_str("alone"),
+            Role::Watch => f.write_str("watch"),
+        }
+    }
 }

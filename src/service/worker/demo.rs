@@ -117,7 +117,9 @@ async fn compute(time: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::host::tests::Native;
     use crate::service::job::{Id, Input, Run};
+    use crate::service::store::Kind;
     use futures_lite::future::block_on;
 
     #[test]
@@ -141,7 +143,7 @@ mod tests {
 
     fn job(input: &str) -> Job {
         let input = Input { worker: "demo".into(), body: input.into(), ..Input::default() };
-        Job { id: Id::new(), input, run: Run::default() }
+        Job { id: Id::new(&Native), input, run: Run::default(), claim: Kind::Work }
     }
 
     #[test]

@@ -1,54 +1,38 @@
 //! Files and folders under the store's root, with errors that say what was being done.
 
 use std::io::{self, ErrorKind};
-use std::ops::Range;
-use std::time::Duration;
+use std::rc::Rc;
 
 use super::super::{Result, StoreError};
-use super::folder::Folder;
-use super::record;
-use crate::service::job::{Id, Job};
-use crate::service::time::Time;
+use super::folder::{About, Folder};
+use crate::service::host::Host;
 
-/// What is at a path.
-pub struct About {
-    pub length: u64,
-    /// When it was changed last, in nanoseconds since 1970.
-    pub changed: u64,
-    pub is_folder: bool,
-}
-
-/// How much of a file is read for its head.
-const BEGINNING: usize = 8192;
+/// How much of a file is read for its head: enough for most, and for small bodies, too.
+pub const BEGINNING: usize = 8192;
 
 /// The files of a store. Paths are relative to its root.
-#[derive(Debug)]
-pub struct Files {
-    folder: Folder,
+pub struct Files<F> {
+    folder: F,
+    host: Rc<dyn Host>,
 }
 
-/// The name of a job in the queue.
-pub fn name(due: Time, id: Id) -> String {
-    format!("{:013}.{id}", due.0)
-}
-
-pub fn parse_name(name: &str) -> Option<(Time, Id)> {
-    Some((parse_time(name)?, Id::parse(name.split_once('.')?.1)?))
-}
-
-/// The time that a name begins with.
-pub fn parse_time(name: &str) -> Option<Time> {
-    Some(Time(name.split_once('.')?.0.parse().ok()?))
-}
-
-impl Files {
-    pub fn new(root: String) -> Files {
-        Files { folder: Folder::new(root) }
+impl<F: Folder> Files<F> {
+    pub fn new(folder: F, host: Rc<dyn Host>) -> Files<F> {
+        Files { folder, host }
     }
 
-    /// A path in `tmp` that nobody else uses. Its name begins with its time.
+    pub fn host(&self) -> &dyn Host {
+        &*self.host
+    }
+
+    /// A name that nobody else uses.
+    pub fn token(&self) -> String {
+        format!("{:016x}", self.host.random())
+    }
+
+    /// A path in `tmp` that nobody else uses.
     pub fn unused(&self) -> String {
-        format!("tmp/{}", Id::new())
+        format!("tmp/{}", self.token())
     }
 
     pub fn exists(&self, path: &str) -> Result<bool> {
@@ -85,88 +69,57 @@ impl Files {
         }
     }
 
-    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
-        self.folder.read(path, usize::MAX).map_err(|error| self.failed("reading", path, error))
-    }
-
-    pub fn read_if_any(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        if_any(self.folder.read(path, usize::MAX)).map_err(|error| self.failed("reading", path, error))
+    /// A whole file, if it is there.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        self.read_part(path, 0, usize::MAX)
     }
 
     /// The first bytes of a file, enough for most heads.
     pub fn beginning(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        if_any(self.folder.read(path, BEGINNING)).map_err(|error| self.failed("reading", path, error))
+        self.read_part(path, 0, BEGINNING)
     }
 
-    /// Writes a whole file beside and renames it into place; if it is synced first, it is there, and
-    /// whole, even after a crash.
-    pub fn write(&self, path: &str, bytes: &[u8], synced: bool) -> Result<()> {
+    /// The bytes of a file from there on, about this many.
+    pub fn read_part(&self, path: &str, from: u64, most: usize) -> Result<Option<Vec<u8>>> {
+        if_any(self.folder.read(path, from, most)).map_err(|error| self.failed("reading", path, error))
+    }
+
+    /// Writes a whole file beside and renames it into place; if it is synced first, its bytes are whole
+    /// wherever it is found.
+    pub fn write(&self, path: &str, bytes: &[u8], sync: bool) -> Result<()> {
         let tmp = self.unused();
-        let result = self
-            .folder
-            .create(&tmp, bytes, synced)
-            .map_err(|error| self.failed("writing", &tmp, error))
-            .and_then(|()| self.rename(&tmp, path));
+        let result = self.create(&tmp, bytes, sync).and_then(|()| self.rename(&tmp, path));
         if result.is_err() {
             let _ = self.folder.remove(&tmp);
         }
         result
     }
 
-    /// Writes a file that nobody looks for yet.
-    pub fn write_in_place(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        self.folder.create(path, bytes, true).map_err(|error| {
-            let _ = self.folder.remove(path);
+    /// Writes a file that nobody else writes.
+    pub fn create(&self, path: &str, bytes: &[u8], sync: bool) -> Result<()> {
+        self.folder.create(path, bytes, sync).map_err(|error| {
+            if error.kind() != ErrorKind::AlreadyExists {
+                let _ = self.folder.remove(path);
+            }
             self.failed("writing", path, error)
         })
     }
 
-    /// Writes a file unless there is one: whether it did.
-    pub fn write_once(&self, path: &str, bytes: &[u8]) -> Result<bool> {
-        let tmp = self.unused();
-        let created = self.folder.create(&tmp, bytes, true);
-        let linked =
-            created.map_err(|error| self.failed("writing", path, error)).and_then(|()| self.link(&tmp, path));
-        let _ = self.folder.remove(&tmp);
-        linked
-    }
-
-    /// Gives a file a second name, unless that is in use: whether it did.
-    pub fn link(&self, from: &str, to: &str) -> Result<bool> {
-        match self.folder.link(from, to) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::Lost),
-            Err(error) => Err(self.failed("linking", to, error)),
+    /// Writes a file durably, unless there is one.
+    pub fn create_if_none(&self, path: &str) -> Result<()> {
+        match self.folder.create(path, b"", true) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(self.failed("writing", path, error))
+            }
+            _ => Ok(()),
         }
     }
 
-    /// Stores how far a job has come, in a new file in the place of the old one: whoever still has that
-    /// one open can do no harm.
-    pub fn save_anew(&self, path: &str, job: &mut Job) -> Result<()> {
-        let (file, _) = next_version(job);
-        self.write(path, &file, true)
-    }
-
-    /// Stores how far a job has come in the file that is there, if it fits, and else in a new one.
-    pub fn save(&self, path: &str, job: &mut Job) -> Result<()> {
-        let (file, changed) = next_version(job);
-        let is_saved = match changed {
-            Some(changed) => if_any(self.folder.overwrite(path, &file, changed))
-                .map_err(|error| self.failed("writing", path, error))?
-                .ok_or(StoreError::Lost)?,
-            None => false,
-        };
-        if !is_saved {
-            return self.write(path, &file, true);
-        }
-        // Who has taken it over since it was opened has moved it first.
-        if self.exists(path)? { Ok(()) } else { Err(StoreError::Lost) }
-    }
-
-    /// Makes an empty file, unless there is one.
-    pub fn touch(&self, path: &str) -> Result<()> {
-        self.append(path, b"")
+    /// Writes over a part of a file, durably; [`StoreError::Lost`] if it is not there.
+    pub fn overwrite(&self, path: &str, bytes: &[u8], at: u64) -> Result<()> {
+        if_any(self.folder.overwrite(path, bytes, at))
+            .map_err(|error| self.failed("writing", path, error))?
+            .ok_or(StoreError::Lost)
     }
 
     /// Appends a few bytes.
@@ -174,7 +127,33 @@ impl Files {
         self.folder.append(path, bytes).map_err(|error| self.failed("writing", path, error))
     }
 
-    /// Renames; [`StoreError::Lost`] if one of the folders has gone, as slots do.
+    /// Syncs a file or a folder; [`StoreError::Lost`] if it is not there.
+    pub fn sync(&self, path: &str) -> Result<()> {
+        if_any(self.folder.sync(path))
+            .map_err(|error| self.failed("syncing", path, error))?
+            .ok_or(StoreError::Lost)
+    }
+
+    /// Gives a file a second name, if that is not in use: whether it has it. Where files can have one
+    /// name only, it is a copy.
+    pub fn link(&self, from: &str, to: &str) -> Result<bool> {
+        match self.folder.link(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::Lost),
+            Err(_) => match self
+                .folder
+                .read(from, 0, usize::MAX)
+                .and_then(|file| self.folder.create(to, &file, true))
+            {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+                Err(error) => Err(self.failed("writing", to, error)),
+            },
+        }
+    }
+
+    /// Renames; [`StoreError::Lost`] if it is not there, or one of the folders has gone, as slots do.
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
         if self.rename_if_any(from, to)? { Ok(()) } else { Err(StoreError::Lost) }
     }
@@ -183,6 +162,17 @@ impl Files {
     pub fn rename_if_any(&self, from: &str, to: &str) -> Result<bool> {
         match if_any(self.folder.rename(from, to)) {
             Ok(renamed) => Ok(renamed.is_some()),
+            Err(error) => Err(self.failed("moving", from, error)),
+        }
+    }
+
+    /// Renames a folder, unless there is one of that name with something in it: whether it did.
+    pub fn rename_if_free(&self, from: &str, to: &str) -> Result<bool> {
+        match self.folder.rename(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
+                Ok(false)
+            }
             Err(error) => Err(self.failed("moving", from, error)),
         }
     }
@@ -199,16 +189,6 @@ impl Files {
         }
     }
 
-    /// Removes a folder with all that is in it.
-    pub fn remove_folder(&self, path: &str) -> Result<()> {
-        for name in self.names(path)? {
-            self.remove_all(&format!("{path}/{name}"))?;
-        }
-        if_any(self.folder.remove_folder(path))
-            .map(drop)
-            .map_err(|error| self.failed("removing", path, error))
-    }
-
     /// Removes a folder unless something is in it.
     pub fn remove_if_empty(&self, path: &str) -> Result<()> {
         match if_any(self.folder.remove_folder(path)) {
@@ -220,52 +200,36 @@ impl Files {
     }
 
     /// Removes what is at a path, a file or a folder.
-    fn remove_all(&self, path: &str) -> Result<()> {
-        match self.about(path)?.is_some_and(|about| about.is_folder) {
-            true => self.remove_folder(path),
-            false => self.remove_if_any(path),
+    pub fn remove_all(&self, path: &str) -> Result<()> {
+        if !self.about(path)?.is_some_and(|about| about.is_folder) {
+            return self.remove_if_any(path);
         }
+        for name in self.names(path)? {
+            self.remove_all(&format!("{path}/{name}"))?;
+        }
+        self.remove_if_empty(path)
+    }
+
+    /// Goes on after an error that concerns one job only.
+    pub fn tolerate(&self, result: Result<()>) -> Result<()> {
+        if let Err(error @ StoreError::Failed { .. }) = result {
+            eprintln!("afterack: {error}");
+            return Ok(());
+        }
+        result
     }
 
     /// Moves what makes no sense out of the way, and says so.
     pub fn set_aside(&self, path: &str, reason: &str) -> Result<()> {
-        let aside = self.aside(path, reason);
-        self.rename_if_any(path, &aside).map(drop)
-    }
-
-    /// Keeps a copy of what makes no sense, where something must be, and says so.
-    pub fn copy_aside(&self, path: &str, file: &[u8], reason: &str) -> Result<()> {
-        let aside = self.aside(path, reason);
-        self.write(&aside, file, false)
-    }
-
-    fn aside(&self, path: &str, reason: &str) -> String {
         let name = path.rsplit('/').next().unwrap_or_default();
-        let aside = format!("damaged/{name}.{:08x}", Id::new().random());
+        let aside = format!("damaged/{name}.{}", self.token());
         eprintln!("afterack: {}/{path}: {reason}; set aside as {aside}", self.folder.root());
-        aside
-    }
-
-    /// Removes what was being written when something died.
-    pub fn remove_leftovers(&self, now: Time, age: Duration) -> Result<()> {
-        for name in self.names("tmp")? {
-            if Id::parse(&name).is_some_and(|id| id.created() + age < now) {
-                self.remove_all(&format!("tmp/{name}"))?;
-            }
-        }
-        Ok(())
+        self.rename_if_any(path, &aside).map(drop)
     }
 
     fn failed(&self, doing: &str, path: &str, error: io::Error) -> StoreError {
         StoreError::Failed { doing: format!("{doing} {}/{path}", self.folder.root()), error }
     }
-}
-
-/// The file of a job's next version, and what is new in it, if it is a pair.
-fn next_version(job: &mut Job) -> (Vec<u8>, Option<Range<usize>>) {
-    job.run.version += 1;
-    job.run.updated = Time::now();
-    record::paired(job.run.version, record::encode(&job.run, &job.run.bytes))
 }
 
 /// `None` for what is not there.

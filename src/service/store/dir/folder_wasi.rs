@@ -3,13 +3,12 @@
 
 use std::cell::OnceCell;
 use std::io::{self, ErrorKind};
-use std::ops::Range;
 
 use wasi::filesystem::preopens::get_directories;
 use wasi::filesystem::types::{Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags};
 use wasi::io::streams::StreamError;
 
-use super::files::About;
+use super::folder::{About, Folder};
 
 /// The most bytes that are asked for, or given, in one call.
 const PIECE: usize = 64 * 1024;
@@ -18,20 +17,17 @@ const PIECE: usize = 64 * 1024;
 const APPENDED: usize = 4096;
 
 #[derive(Debug)]
-pub struct Folder {
+pub struct Mounted {
     root: String,
     opened: OnceCell<Descriptor>,
 }
 
-impl Folder {
-    pub fn new(root: String) -> Folder {
-        Folder { root, opened: OnceCell::new() }
+impl Mounted {
+    pub fn new(root: String) -> Mounted {
+        Mounted { root, opened: OnceCell::new() }
     }
 
-    pub fn root(&self) -> &str {
-        &self.root
-    }
-
+    /// The folder itself. What is missing of it below the mounted one is made.
     fn opened(&self) -> io::Result<&Descriptor> {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
@@ -40,13 +36,21 @@ impl Folder {
             let rest = self.root.strip_prefix(name.trim_end_matches('/'))?;
             (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_matches('/').to_owned())
         };
-        let mounted = get_directories().into_iter();
-        let mounted = mounted.filter_map(|(folder, name)| Some((folder, below(&name)?)));
+        let mounted =
+            get_directories().into_iter().filter_map(|(folder, name)| Some((folder, below(&name)?)));
         // The one that is mounted closest to it.
         let (mut opened, rest) = mounted.min_by_key(|(_, rest)| rest.len()).ok_or(ErrorKind::NotFound)?;
-        if !rest.is_empty() {
+        for name in rest.split('/').filter(|name| !name.is_empty()) {
             let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
-            opened = opened.open_at(PathFlags::empty(), &rest, OpenFlags::DIRECTORY, flags).map_err(error)?;
+            let open = || opened.open_at(PathFlags::empty(), name, OpenFlags::DIRECTORY, flags);
+            let inner = match open() {
+                Err(ErrorCode::NoEntry) => match opened.create_directory_at(name) {
+                    Ok(()) | Err(ErrorCode::Exist) => open(),
+                    Err(code) => Err(code),
+                },
+                result => result,
+            };
+            opened = inner.map_err(error)?;
         }
         Ok(self.opened.get_or_init(|| opened))
     }
@@ -54,9 +58,14 @@ impl Folder {
     fn open(&self, path: &str, open: OpenFlags, flags: DescriptorFlags) -> io::Result<Descriptor> {
         self.opened()?.open_at(PathFlags::empty(), path, open, flags).map_err(error)
     }
+}
 
-    /// The names in a folder, in no order.
-    pub fn list(&self, path: &str) -> io::Result<Vec<String>> {
+impl Folder for Mounted {
+    fn root(&self) -> &str {
+        &self.root
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
         let folder = self.open(path, OpenFlags::DIRECTORY, DescriptorFlags::READ)?;
         let entries = folder.read_directory().map_err(error)?;
         let mut names = Vec::new();
@@ -66,12 +75,12 @@ impl Folder {
         Ok(names)
     }
 
-    /// The first bytes of a file, about this many or all there are.
-    pub fn read(&self, path: &str, most: usize) -> io::Result<Vec<u8>> {
+    fn read(&self, path: &str, from: u64, most: usize) -> io::Result<Vec<u8>> {
         let file = self.open(path, OpenFlags::empty(), DescriptorFlags::READ)?;
         let mut bytes = Vec::new();
         while bytes.len() < most {
-            let (piece, is_end) = file.read(PIECE.min(most) as u64, bytes.len() as u64).map_err(error)?;
+            let length = PIECE.min(most - bytes.len());
+            let (piece, is_end) = file.read(length as u64, from + bytes.len() as u64).map_err(error)?;
             if bytes.is_empty() {
                 bytes = piece;
             } else {
@@ -84,28 +93,19 @@ impl Folder {
         Ok(bytes)
     }
 
-    /// Writes a file that must not be there yet; synced, it is whole even after a power cut.
-    pub fn create(&self, path: &str, bytes: &[u8], synced: bool) -> io::Result<()> {
+    fn create(&self, path: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
         let file = self.open(path, OpenFlags::CREATE | OpenFlags::EXCLUSIVE, DescriptorFlags::WRITE)?;
         write(&file, bytes, 0)?;
-        if synced { file.sync_data().map_err(error) } else { Ok(()) }
+        if sync { file.sync().map_err(error) } else { Ok(()) }
     }
 
-    /// Writes what has changed of these bytes into a file that has their length, or all of them into an
-    /// empty one, and syncs it: whether it is such a file.
-    pub fn overwrite(&self, path: &str, bytes: &[u8], changed: Range<usize>) -> io::Result<bool> {
+    fn overwrite(&self, path: &str, bytes: &[u8], at: u64) -> io::Result<()> {
         let file = self.open(path, OpenFlags::empty(), DescriptorFlags::WRITE)?;
-        match file.stat().map_err(error)?.size {
-            0 => write(&file, bytes, 0)?,
-            size if size == bytes.len() as u64 => write(&file, &bytes[changed.clone()], changed.start)?,
-            _ => return Ok(false),
-        }
-        file.sync_data().map_err(error)?;
-        Ok(true)
+        write(&file, bytes, at as usize)?;
+        file.sync_data().map_err(error)
     }
 
-    /// Appends a few bytes to a file that need not be there yet; nobody else's come between them.
-    pub fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+    fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let file = self.open(path, OpenFlags::CREATE, DescriptorFlags::WRITE)?;
         if bytes.is_empty() {
             return Ok(());
@@ -118,31 +118,34 @@ impl Folder {
         })
     }
 
-    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+    fn sync(&self, path: &str) -> io::Result<()> {
+        let file = self.open(path, OpenFlags::empty(), DescriptorFlags::READ)?;
+        file.sync().map_err(error)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let opened = self.opened()?;
         opened.rename_at(from, opened, to).map_err(error)
     }
 
-    /// Gives a file a second name, which must not be there yet.
-    pub fn link(&self, from: &str, to: &str) -> io::Result<()> {
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
         let opened = self.opened()?;
         opened.link_at(PathFlags::empty(), from, opened, to).map_err(error)
     }
 
-    pub fn remove(&self, path: &str) -> io::Result<()> {
+    fn remove(&self, path: &str) -> io::Result<()> {
         self.opened()?.unlink_file_at(path).map_err(error)
     }
 
-    pub fn make_folder(&self, path: &str) -> io::Result<()> {
+    fn make_folder(&self, path: &str) -> io::Result<()> {
         self.opened()?.create_directory_at(path).map_err(error)
     }
 
-    /// Removes a folder that is empty.
-    pub fn remove_folder(&self, path: &str) -> io::Result<()> {
+    fn remove_folder(&self, path: &str) -> io::Result<()> {
         self.opened()?.remove_directory_at(path).map_err(error)
     }
 
-    pub fn about(&self, path: &str) -> io::Result<About> {
+    fn about(&self, path: &str) -> io::Result<About> {
         let stat = self.opened()?.stat_at(PathFlags::empty(), path).map_err(error)?;
         let changed = stat.data_modification_timestamp;
         Ok(About {

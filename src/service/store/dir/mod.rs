@@ -3,483 +3,610 @@
 //!
 //! ```text
 //! fresh/ID               a job that is being recorded; it is not acknowledged yet
-//! jobs/ID                what was accepted; written once
-//! queue/DUE.ID           a waiting job: how far it has come, or nothing
-//! queue/TIME.bucket/     waiting jobs whose time is farther off, as above; see queue.rs
-//! later/ID               a job's DUE, if that is not the time it was accepted
-//! drains/N.free          a free slot; that of the watch is called watch.free
-//! drains/N.UNTIL.OWNER/  a slot that is held: in it are its claims, as they were in the queue
-//! done/ID                a job that has ended
-//! desk/TIME.ID           a job that a request has taken out of its place, then
-//! expiry/TIME/ID         the jobs that may be removed from that time on
-//! keys/DIGEST            the job and the request of an idempotency key
-//! cancel/ID              somebody wants this running job cancelled
+//! queue/…  outbox/…      waiting jobs; see queue.rs
+//! slots/ROLE.SIGN/ID     the claims of a slot; see slots.rs (`ID.tell`: somebody is told of its end)
+//! done/ID                a job that has ended, and all have been told
+//! gone/ID                a job that is being removed
+//!
+//! jobs/ID                what was accepted: a second name of the job's first file
+//! keys/DIGEST/ID         the job of an idempotency key: at most one
+//! marks/ID.ROUND.ASK     what a client asks of a job
+//! where/ID               where a job waits, if not under the time at which it was accepted
+//! ended/…  totals/…      what has ended when; see ended.rs
+//! waiters/…              clients that wait for an answer
 //! length                 how many jobs waited when, if they are many
-//! totals/STATE           one byte for each job that ended like this
 //! tmp/                   what is being written
 //! damaged/               what made no sense, set aside
 //! ```
 //!
-//! A job's course is one file, always in exactly one of these places, so there is nothing to reconcile
-//! after a crash. Renewing a lease renames the slot's directory; whoever has lost it has lost the way to
-//! its claims, and cannot write to them any more. (Who had opened one before writes into a file that is
-//! none any more: what is taken over is copied.)
+//! A job is one file, always in exactly one of the first five places, so there is nothing to reconcile
+//! after a crash. (Who had opened it before its slot was taken over writes into a file that is none any
+//! more: what is taken over is copied.)
 //!
-//! Times in names are milliseconds since 1970, with 13 digits, so that they sort.
+//! After a power cut, a job's file is in one of the places that it was in since it was synced; what it
+//! says of how far the job has come is as it was synced last, and that decides. A file in `fresh` that is
+//! whole belongs to a job that was recorded: it begins.
 
+mod ended;
 mod files;
-#[cfg_attr(target_arch = "wasm32", path = "folder_wasi.rs")]
-#[cfg_attr(not(target_arch = "wasm32"), path = "folder_std.rs")]
 mod folder;
+#[cfg(not(target_arch = "wasm32"))]
+mod folder_std;
+#[cfg(target_arch = "wasm32")]
+mod folder_wasi;
 mod queue;
 mod record;
+mod slots;
+mod waiters;
 
-use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Counts, Due, Outlook, Place, Put, Result, Role, SLOTS, Slot, Slots, Store, StoreError};
+use super::{
+    Ask, Counts, Due, Found, Holding, Kind, Mark, Outlook, Place, Put, Result, Role, Slot, Store, StoreError,
+    Waiter,
+};
 use crate::service::fault;
-use crate::service::job::{End, Id, Input, Job, Run, State};
+use crate::service::host::Host;
+use crate::service::job::{Id, Input, Job, Run, State};
 use crate::service::time::Time;
-use files::{Files, name, parse_name};
-use queue::in_queue;
+use files::{BEGINNING, Files};
+use folder::Folder;
+use record::Stored;
+use slots::{claim_in, claimed, slot_folder};
 
-/// Leftovers in `fresh`, `desk` and `tmp` belong to nobody after this time.
-const LEFTOVER: Duration = Duration::from_secs(3600);
+#[cfg(not(target_arch = "wasm32"))]
+pub use folder_std::Mounted;
+#[cfg(target_arch = "wasm32")]
+pub use folder_wasi::Mounted;
 
-/// How many jobs are removed at a time.
-const REMOVED: usize = 200;
+/// The folders of a store, but for the slots.
+const FOLDERS: [&str; 14] = [
+    "tmp", "fresh", "queue", "outbox", "done", "gone", "jobs", "keys", "marks", "where", "ended", "totals",
+    "waiters", "damaged",
+];
 
-/// Into how many directories the time that jobs are kept is divided.
-const BUCKETS: u32 = 32;
+/// How long removing goes on at a time.
+const PIECE: Duration = Duration::from_millis(10);
 
-/// A store in a directory.
-#[derive(Debug)]
-pub struct Dir {
-    files: Files,
-    /// The last directory in `expiry` that this invocation has put a job into.
-    bucket: Cell<Time>,
+/// A store in a folder.
+pub struct Dir<F> {
+    files: Files<F>,
 }
 
-impl Dir {
-    /// The store in this directory, an absolute path.
-    pub fn new(root: &str) -> Dir {
-        Dir { files: Files::new(root.into()), bucket: Cell::default() }
+impl Dir<Mounted> {
+    /// The store in this folder, an absolute path.
+    pub fn mounted(root: &str, host: Rc<dyn Host>) -> Dir<Mounted> {
+        Dir::new(Mounted::new(root.into()), host)
+    }
+}
+
+impl<F: Folder> Dir<F> {
+    pub fn new(folder: F, host: Rc<dyn Host>) -> Dir<F> {
+        Dir { files: Files::new(folder, host) }
     }
 
-    /// Puts a job that is recorded into the queue, unless somebody has.
-    fn begin(&self, id: Id) -> Result<()> {
-        self.files.rename_if_any(&path("fresh", id), &in_queue(id.created(), id)).map(drop)
+    /// Makes what is missing.
+    fn make(&self) -> Result<()> {
+        let mut made = !self.files.exists("slots")?;
+        for folder in FOLDERS {
+            if !self.files.exists(folder)? {
+                self.files.make_folder(folder)?;
+                made = true;
+            }
+        }
+        self.files.make_slots()?;
+        if made { self.files.sync(".") } else { Ok(()) }
     }
 
-    /// Where a job is that a request has taken, if one has.
-    fn on_desk(&self, id: Id) -> Result<Option<String>> {
-        let names = self.files.names("desk")?;
-        let name = names.iter().find(|name| parse_name(name).is_some_and(|(_, taken)| taken == id));
-        Ok(name.map(|name| format!("desk/{name}")))
+    /// Does something again, if it fails in a store that lacks folders, as one restored from a backup may.
+    fn with_folders<T>(&self, act: impl Fn() -> Result<T>) -> Result<T> {
+        act().or_else(|error| {
+            let is_whole = FOLDERS.iter().all(|folder| self.files.exists(folder).unwrap_or(true));
+            if is_whole {
+                return Err(error);
+            }
+            self.make()?;
+            act()
+        })
     }
 
-    /// How far a job has come, and where it stands.
-    fn locate(&self, id: Id) -> Result<Option<(Vec<u8>, Place)>> {
+    /// Records a job as a file in `fresh`; `None` if somebody else has taken its key meanwhile.
+    fn record(&self, id: Id, input: &Input) -> Result<Option<()>> {
+        let fresh = path("fresh", id);
+        self.files.create(&fresh, &record::new_file(input), false)?;
+        self.files.link(&fresh, &path("jobs", id))?;
+        if let Some(key) = &input.key
+            && !self.take_key(key, id)?
+        {
+            return Ok(None);
+        }
+        self.files.sync(&fresh)?; // With all its names.
+        Ok(Some(()))
+    }
+
+    /// Puts a job that is recorded into the queue, unless somebody has: whether it was still there.
+    fn begin(&self, id: Id) -> Result<bool> {
+        self.files.rename_if_any(&path("fresh", id), &queue::in_queue(&queue::first_due(id)))
+    }
+
+    /// Takes a key for a job that is being recorded, unless another job has it. The key is a folder, so
+    /// that only what names this job is ever removed from it.
+    fn take_key(&self, key: &str, id: Id) -> Result<bool> {
+        let folder = self.files.unused();
+        self.files.make_folder(&folder)?;
+        let taken = self
+            .files
+            .link(&path("fresh", id), &path(&folder, id))
+            .and_then(|_| self.files.rename_if_free(&folder, &key_folder(key)));
+        if !matches!(taken, Ok(true)) {
+            self.files.remove_all(&folder)?;
+        }
+        taken
+    }
+
+    fn release_key(&self, key: &str, id: Id) -> Result<()> {
+        self.files.remove_if_any(&path(&key_folder(key), id))?;
+        self.files.remove_if_empty(&key_folder(key))
+    }
+
+    /// The job that has this key, if one has.
+    fn holder_of(&self, key: &str) -> Result<Option<Id>> {
+        Ok(self.files.names(&key_folder(key))?.iter().find_map(|name| Id::parse(name)))
+    }
+
+    /// What a key was used for, if it was. A key counts only while its job is there.
+    fn known(&self, key: &str, request: &str) -> Result<Option<Put>> {
+        let Some(id) = self.holder_of(key)? else { return Ok(None) };
+        let same = match self.find(id) {
+            Ok(Some(found)) => found.job.input.request == request,
+            Ok(None) => {
+                self.release_key(key, id)?;
+                return Ok(None);
+            }
+            Err(StoreError::Damaged { .. }) => true,
+            Err(error) => return Err(error),
+        };
+        // Whoever used it first may be about to sync it, or have died.
+        match self.files.sync(&path("fresh", id)) {
+            Ok(()) => drop(self.begin(id)?),
+            Err(StoreError::Lost) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Some(if same { Put::Known(id) } else { Put::Conflict }))
+    }
+
+    /// Removes what was being recorded.
+    fn discard(&self, id: Id) -> Result<()> {
+        match self.files.rename_if_any(&path("fresh", id), &path("gone", id))? {
+            true => self.forget(id),
+            false => Ok(()),
+        }
+    }
+
+    /// Removes all that there is of a job in `gone`, and at last that, which brings whoever finds it back
+    /// here.
+    fn forget(&self, id: Id) -> Result<()> {
+        let (gone, of_input) = (path("gone", id), path("jobs", id));
+        for file in [&gone, &of_input] {
+            if let Ok(Some(Input { key: Some(key), .. })) = self.input_at(id, file) {
+                self.release_key(&key, id)?;
+                break;
+            }
+        }
+        self.files.remove_if_any(&path("where", id))?;
+        self.files.remove_if_any(&of_input)?;
+        self.files.remove_all(&gone)
+    }
+
+    /// What was accepted, by a file that holds it, if that is there and does.
+    fn input_at(&self, id: Id, file: &str) -> Result<Option<Input>> {
+        let beginning = self.files.beginning(file)?;
+        beginning.map_or(Ok(None), |beginning| self.input_by(id, file, &beginning))
+    }
+
+    /// The same by its beginning.
+    fn input_by(&self, id: Id, file: &str, beginning: &[u8]) -> Result<Option<Input>> {
+        let damaged = |reason| StoreError::Damaged { id, reason };
+        if !record::has_input(beginning) {
+            return Ok(None);
+        }
+        if let Some(input) = record::decode_input_head(beginning).map_err(damaged)? {
+            return Ok(Some(input));
+        }
+        // A head that is longer than the beginning.
+        let whole = self.files.read(file)?;
+        whole.map(|whole| record::decode_input(&whole).map_err(damaged)).transpose()
+    }
+
+    /// Where a job is, and the beginning of its file. One that exists is searched for if it is not where
+    /// it should be.
+    fn locate(&self, id: Id, exists: bool) -> Result<Option<(String, Vec<u8>, Place)>> {
         // A job that is being moved can be missed in its old place and in its new one; not often.
-        for _ in 0..3 {
-            if let Some(file) = self.files.read_if_any(&path("done", id))? {
-                return Ok(Some((file, Place::Done)));
+        for round in 0..4 {
+            let mut places = vec![(path("done", id), Place::Done)];
+            for (_, slot) in self.files.held_slots()? {
+                places.extend([Kind::Work, Kind::Tell].map(|kind| (claim_in(&slot, id, kind), Place::Slot)));
             }
-            for slot in self.files.names("drains")? {
-                if SlotName::parse(&slot).is_some_and(|slot| slot.held.is_some())
-                    && let Some(file) = self.files.read_if_any(&claimed(&slot, id))?
-                {
-                    return Ok(Some((file, Place::Slot)));
+            places.extend(self.waiting_places(id)?.map(|place| (place, Place::Queue)));
+            places.push((path("fresh", id), Place::Queue));
+            if round >= 2 && exists {
+                places.extend(self.search(id)?.map(|place| (place, Place::Queue)));
+            }
+            for (place, kind) in places {
+                if let Some(file) = self.files.beginning(&place)? {
+                    return Ok(Some((place, file, kind)));
                 }
             }
-            for place in self.waiting_places(id)? {
-                if let Some(file) = self.files.read_if_any(&place)? {
-                    return Ok(Some((file, Place::Queue)));
-                }
-            }
-            if let Some(path) = self.on_desk(id)?
-                && let Some(file) = self.files.read_if_any(&path)?
-            {
-                return Ok(Some((file, Place::Queue)));
+            if !exists {
+                break;
             }
         }
         Ok(None)
     }
 
-    /// The whole job whose course is in the file at `from`. If its records make no sense they are set
-    /// aside, and the job has failed.
-    fn load(&self, id: Id, from: &str) -> Result<Job> {
-        let (mut input, mut run) = (Input::default(), Run::default());
-        let mut damage = None;
-        // Most are empty; to see that takes less than to read nothing.
-        let file = if self.files.length(from)? == 0 { Vec::new() } else { self.files.read(from)? };
-        match course(id, &file) {
-            Ok(course) => run = course,
-            Err(reason) => {
-                self.files.copy_aside(from, &file, &reason)?;
-                damage = Some(format!("the record of how far it had come was damaged: {reason}"));
-            }
+    /// Stores the next version of how far a claimed job has come. It is none if that fails.
+    fn next_version(
+        &self,
+        slot: &Slot,
+        job: &mut Job,
+        store: impl FnOnce(&Run, &str) -> Result<()>,
+    ) -> Result<()> {
+        job.run.version += 1;
+        let stored = store(&job.run, &claimed(slot, job.id, job.claim));
+        if stored.is_err() {
+            job.run.version -= 1;
         }
-        let of_input = path("jobs", id);
-        match self.files.read_if_any(&of_input)?.map(|file| record::decode(&file)) {
-            Some(Ok((head, body))) => input = Input { body, ..head },
-            Some(Err(reason)) => {
-                self.files.set_aside(&of_input, &reason)?;
-                damage = Some(format!("the record of its input was damaged: {reason}"));
-            }
-            None => damage = Some("the record of its input is missing".into()),
-        }
-        if let Some(error) = damage {
-            let end = End { state: State::Failed, finished: Time::now(), content_type: None };
-            run = Run { end: Some(end), error: Some(error), ..Run::default() };
-            let mut job = Job { id, input, run };
-            self.files.save_anew(from, &mut job)?;
-            return Ok(job);
-        }
-        Ok(Job { id, input, run })
+        stored
     }
 
-    /// Puts the job whose course is at `from` to those that have ended.
-    fn end(&self, from: &str, job: &Job, keep: Duration) -> Result<()> {
-        let end = job.run.end.as_ref().expect("only a job that has ended is put there");
-        let width = (keep / BUCKETS).max(Duration::from_secs(1)).as_millis() as u64;
-        let expires = Time(((end.finished + keep).0 / width + 1) * width);
-        let bucket = format!("expiry/{:013}", expires.0);
-        if self.bucket.replace(expires) != expires {
-            self.files.make_folder(&bucket)?;
-        }
-        let date = path(&bucket, job.id);
-        // A second name costs less than a second file, where files can have one.
-        if self.files.link(from, &date).is_err() {
-            self.files.touch(&date)?;
-        }
-        self.files.rename(from, &path("done", job.id))?;
-        fault::trace("settled", job.id, job.run.version);
-        self.files.append(&format!("totals/{}", end.state.name()), b".")
+    /// Puts a new file in the place of a claimed job's, durably.
+    fn replace(&self, slot: &Slot, place: &str, file: &[u8]) -> Result<()> {
+        self.files.write(place, file, true)?;
+        self.files.sync(&slot_folder(slot))
     }
 
-    /// Removes all that there is of a job. Until its input goes, its date in `expiry` brings this back.
-    fn forget(&self, id: Id) -> Result<()> {
-        for folder in ["done", "later", "cancel"] {
-            self.files.remove_if_any(&path(folder, id))?;
+    /// How far a job has come, with what its last step has left, by its file and the beginning of that.
+    fn run_by(&self, id: Id, file: &str, beginning: &[u8]) -> Result<Run> {
+        let damaged = |reason| StoreError::Damaged { id, reason };
+        if beginning.len() < BEGINNING {
+            return record::decode_run(beginning).map_err(damaged);
         }
-        let of_input = path("jobs", id);
-        if let Some(head) = self.files.beginning(&of_input)?
-            && let Ok(Some(Input { key: Some(key), .. })) = record::decode_head(&head)
-        {
-            self.files.remove_if_any(&format!("keys/{key}"))?;
+        if record::has_input(beginning) {
+            return record::decode_run_head(beginning).map_err(damaged);
         }
-        self.files.remove_if_any(&of_input)
+        let whole = self.files.read(file)?.ok_or(StoreError::Lost)?;
+        record::decode_run(&whole).map_err(damaged)
     }
 }
 
-impl Store for Dir {
+impl<F: Folder> Store for Dir<F> {
     fn open(&self) -> Result<()> {
-        if self.files.exists("drains")? {
-            return Ok(());
-        }
-        for folder in [
-            "tmp", "fresh", "jobs", "queue", "later", "done", "desk", "expiry", "keys", "cancel", "totals",
-            "damaged",
-        ] {
-            self.files.make_folder(folder)?;
-        }
-        // All slots at once, so that none of them can be there twice.
-        let drains = self.files.unused();
-        self.files.make_folder(&drains)?;
-        let slots = (0..SLOTS).map(|number| format!("{number}.free"));
-        for slot in slots.chain(["watch.free".into()]) {
-            self.files.make_folder(&format!("{drains}/{slot}"))?;
-        }
-        match self.files.rename(&drains, "drains") {
-            Err(_) if self.files.exists("drains")? => self.files.remove_folder(&drains),
-            result => result,
-        }
+        self.make()?;
+        let trial = self.files.unused();
+        self.files.create(&trial, b"", false)?;
+        self.files.remove_if_any(&trial)
     }
 
-    fn put(&self, id: Id, input: &Input, digest: &str) -> Result<Put> {
-        let key = input.key.as_ref().map(|key| format!("keys/{key}"));
-        if let Some(known) = key.as_ref().map(|key| self.known(key, digest)).transpose()?.flatten() {
-            return Ok(known);
-        }
-        self.files.touch(&path("fresh", id))?;
-        let recorded = self.files.write_in_place(&path("jobs", id), &record::encode(input, &input.body));
-        if recorded.is_err() {
-            let _ = self.files.remove_if_any(&path("fresh", id));
-            recorded?;
-        }
-        if let Some(key) = &key
-            && !self.files.write_once(key, format!("{id} {digest}").as_bytes())?
-        {
-            self.files.remove_if_any(&path("jobs", id))?;
-            self.files.remove_if_any(&path("fresh", id))?;
-            return Ok(self.known(key, digest)?.unwrap_or(Put::Conflict));
-        }
-        // Whoever came with the same key may have done it already.
-        self.begin(id)?;
-        fault::point("recorded");
-        Ok(Put::New)
+    fn put(&self, id: Id, input: &Input) -> Result<Put> {
+        self.with_folders(|| {
+            if let Some(key) = &input.key
+                && let Some(known) = self.known(key, &input.request)?
+            {
+                return Ok(known);
+            }
+            match self.record(id, input) {
+                Ok(Some(())) => {}
+                Ok(None) => {
+                    self.discard(id)?;
+                    let key = input.key.as_ref().map(|key| self.known(key, &input.request));
+                    return Ok(key.transpose()?.flatten().unwrap_or(Put::Conflict));
+                }
+                // It took so long that somebody else has finished it.
+                Err(StoreError::Lost) if self.find(id)?.is_some() => return Ok(Put::New),
+                Err(error) => {
+                    let _ = self.discard(id);
+                    return Err(error);
+                }
+            }
+            if !self.begin(id)? && self.find(id)?.is_none() {
+                return Err(StoreError::Lost);
+            }
+            fault::point("recorded");
+            Ok(Put::New)
+        })
     }
 
     fn knows(&self, key: &str) -> Result<bool> {
-        self.files.exists(&format!("keys/{key}"))
+        Ok(self.holder_of(key)?.is_some())
     }
 
     fn is_full(&self, limit: usize, now: Time) -> Result<bool> {
-        self.is_queue_full(limit, now)
+        Ok(self.is_queue_full(limit, now)?
+            && self.length_of(queue::FOLDERS[0])?.saturating_sub(self.cancelled()?) >= limit)
     }
 
-    fn find(&self, id: Id) -> Result<Option<(Job, Place)>> {
-        let Some((file, place)) = self.locate(id)? else { return Ok(None) };
-        let damaged = |what: &str, reason| StoreError::Damaged(format!("{what} of job {id}: {reason}"));
-        let Some(beginning) = self.files.beginning(&path("jobs", id))? else { return Ok(None) };
-        let input = match record::decode_head(&beginning).map_err(|reason| damaged("the input", reason))? {
+    fn find(&self, id: Id) -> Result<Option<Found>> {
+        let input = self.input_at(id, &path("jobs", id))?;
+        // Marks first: a job that still waits after its mark was seen is not begun without it being seen.
+        let marks = self.marks()?;
+        let Some((place, file, kind)) = self.locate(id, input.is_some())? else { return Ok(None) };
+        let input = match input {
             Some(input) => input,
-            None => {
-                let whole = self.files.read(&path("jobs", id))?;
-                record::decode::<Input>(&whole).map_err(|reason| damaged("the input", reason))?.0
-            }
+            None => match self.input_by(id, &place, &file)? {
+                Some(input) => input,
+                None => return Ok(None),
+            },
         };
-        let run = course(id, &file).map_err(|reason| damaged("the course", reason))?;
-        Ok(Some((Job { id, input, run }, place)))
-    }
-
-    fn take(&self, id: Id, from: Place) -> Result<Option<Job>> {
-        let desk = format!("desk/{}", name(Time::now(), id));
-        let is_taken = match from {
-            Place::Queue => self.take_waiting(id, &desk)?,
-            Place::Done => self.files.rename_if_any(&path("done", id), &desk)?,
-            Place::Slot => false,
+        let run = record::decode_run_head(&file).map_err(|reason| StoreError::Damaged { id, reason })?;
+        let is_asked = |ask| marks.contains(&Mark { id, round: run.round, ask });
+        let asked = match (&run.end, is_asked(Ask::Cancel), is_asked(Ask::Retry)) {
+            (None, true, false) => Some(Ask::Cancel),
+            (Some(end), _, true) if end.state != State::Succeeded => Some(Ask::Retry),
+            _ => None,
         };
-        is_taken.then(|| self.load(id, &desk)).transpose()
+        Ok(Some(Found { job: Job { id, input, run, claim: Kind::Work }, place: kind, asked }))
     }
 
-    fn give_back(&self, job: &mut Job, keep: Duration) -> Result<()> {
-        let desk = self.on_desk(job.id)?.ok_or(StoreError::Lost)?;
-        self.files.save(&desk, job)?;
-        match job.run.is_over(&job.input) {
-            true => self.end(&desk, job, keep),
-            false => self.queue(&desk, job.id, job.run.due),
-        }
+    fn output(&self, id: Id) -> Result<Option<Vec<u8>>> {
+        let Some((place, file, _)) = self.locate(id, true)? else { return Ok(None) };
+        self.run_by(id, &place, &file).map(|run| Some(run.bytes))
     }
 
-    fn ask_to_cancel(&self, id: Id, cancel: bool) -> Result<()> {
-        let path = path("cancel", id);
-        if cancel { self.files.touch(&path) } else { self.files.remove_if_any(&path) }
+    fn body(&self, id: Id) -> Result<Vec<u8>> {
+        let damaged = |reason| StoreError::Damaged { id, reason };
+        let file =
+            self.files.read(&path("jobs", id))?.ok_or_else(|| damaged("its input is missing".into()))?;
+        record::decode_input(&file).map(|input| input.body).map_err(damaged)
     }
 
-    fn is_cancelled(&self, id: Id) -> Result<bool> {
-        self.files.exists(&path("cancel", id))
+    fn ask(&self, mark: Mark) -> Result<()> {
+        self.with_folders(|| self.files.create_if_none(&mark_path(mark)))
     }
 
-    fn cancellations(&self) -> Result<Vec<Id>> {
-        Ok(self.files.names("cancel")?.iter().filter_map(|name| Id::parse(name)).collect())
+    fn forget_mark(&self, mark: Mark) -> Result<()> {
+        self.files.remove_if_any(&mark_path(mark))
     }
 
-    fn outlook(&self, now: Time, most: usize) -> Result<Outlook> {
-        self.look(now, most)
+    fn marks(&self) -> Result<Vec<Mark>> {
+        let parse = |name: &String| {
+            let mut parts = name.split('.');
+            let (id, round) = (Id::parse(parts.next()?)?, parts.next()?.parse().ok()?);
+            let ask = match parts.next()? {
+                "cancel" => Ask::Cancel,
+                "retry" => Ask::Retry,
+                _ => return None,
+            };
+            parts.next().is_none().then_some(Mark { id, round, ask })
+        };
+        Ok(self.files.names("marks")?.iter().filter_map(parse).collect())
+    }
+
+    fn is_marked(&self, mark: Mark) -> Result<bool> {
+        self.files.exists(&mark_path(mark))
+    }
+
+    fn look(&self, now: Time, most: usize, mend: bool) -> Result<Outlook> {
+        self.look_at_queue(now, most, mend)
     }
 
     fn bell(&self) -> Result<u64> {
-        self.files.changed("queue")
+        let [queue, outbox] = queue::FOLDERS.map(|folder| self.files.changed(folder));
+        Ok(queue? ^ outbox?.rotate_left(32))
     }
 
-    fn slots(&self, now: Time) -> Result<Slots> {
-        let mut slots = Slots::default();
-        for slot in self.files.names("drains")?.iter().filter_map(|name| SlotName::parse(name)) {
-            match slot.held {
-                Some(until) if slot.is_watch() => slots.watch = Some(until).filter(|until| *until >= now),
-                Some(until) => {
-                    slots.held += 1;
-                    slots.expired += usize::from(until < now);
-                }
-                None => {}
-            }
+    fn slots(&self) -> Result<Vec<(Role, Holding)>> {
+        let slots = self.files.slots()?;
+        if !slots.is_empty() {
+            return Ok(slots);
         }
-        Ok(slots)
+        self.make()?;
+        self.files.slots()
     }
 
-    fn enter(&self, role: Role, now: Time, lease: Duration) -> Result<Option<Slot>> {
-        let fits = |slot: &SlotName| match role {
-            Role::Drain(slots) => slot.number.is_some_and(|number| number < slots) && slot.held.is_none(),
-            Role::Watch => slot.is_watch() && slot.held.is_none_or(|until| until < now),
-        };
-        let names = self.files.names("drains")?;
-        for slot in names.iter().filter_map(|name| SlotName::parse(name)).filter(fits) {
-            let held = slot.hold(now + lease);
-            if self.files.rename_if_any(&slot_path(slot.text), &slot_path(&held.name))? {
-                return Ok(Some(held));
-            }
-        }
-        Ok(None)
+    fn enter(&self, role: Role, seen: &Holding) -> Result<Option<Slot>> {
+        self.files.enter_slot(role, seen)
     }
 
-    fn renew(&self, slot: &mut Slot, now: Time, lease: Duration) -> Result<()> {
-        let old = SlotName::parse(&slot.name).expect("a slot that is held has such a name");
-        let new = old.hold(now + lease);
-        if !self.files.rename_if_any(&slot_path(&slot.name), &slot_path(&new.name))? {
-            return Err(StoreError::Lost);
-        }
-        *slot = new;
-        Ok(())
+    fn renew(&self, slot: &mut Slot) -> Result<()> {
+        self.files.renew_slot(slot)
     }
 
     fn leave(&self, slot: Slot) -> Result<()> {
-        let held = SlotName::parse(&slot.name).expect("a slot that is held has such a name");
-        let free = format!("{}.free", held.name);
-        match self.files.rename_if_any(&slot_path(&slot.name), &slot_path(&free))? {
-            true => Ok(()),
-            false => Err(StoreError::Lost),
-        }
+        self.files.leave_slot(slot)
     }
 
-    fn claim(&self, slot: &Slot, due: Due) -> Result<Option<Job>> {
-        let claimed = claimed(&slot.name, due.id);
-        if self.files.rename_if_any(&in_queue(due.time, due.id), &claimed)? {
+    fn claims(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>> {
+        self.files.claims_of(slot)
+    }
+
+    fn claim(&self, slot: &Slot, due: Due) -> Result<bool> {
+        let to = claimed(slot, due.id, due.kind);
+        let is_claimed = self.files.rename_if_any(&queue::in_queue(&due), &to)?;
+        if is_claimed {
             fault::point("claimed");
-            return self.load(due.id, &claimed).map(Some);
+        } else if !self.files.exists(&slot_folder(slot))? {
+            return Err(StoreError::Lost);
         }
-        match self.files.exists(&slot_path(&slot.name))? {
+        Ok(is_claimed)
+    }
+
+    fn claim_any(&self, slot: &Slot, id: Id) -> Result<Option<Kind>> {
+        let take = |place: &str| {
+            let kind = if place.starts_with("queue/") { Kind::Work } else { Kind::Tell };
+            Ok(self.take_from(place, &claimed(slot, id, kind))?.then_some(kind))
+        };
+        for place in std::iter::once(path("done", id)).chain(self.waiting_places(id)?) {
+            if let Some(kind) = take(&place)? {
+                return Ok(Some(kind));
+            }
+        }
+        if let Some(place) = self.search(id)?
+            && let Some(kind) = take(&place)?
+        {
+            return Ok(Some(kind));
+        }
+        match self.files.exists(&slot_folder(slot))? {
             true => Ok(None),
             false => Err(StoreError::Lost),
         }
     }
 
-    fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
-        self.files.save(&claimed(&slot.name, job.id), job)
-    }
-
-    fn release(&self, slot: &Slot, job: &Job) -> Result<()> {
-        self.queue(&claimed(&slot.name, job.id), job.id, job.run.due)
-    }
-
-    fn settle(&self, slot: &Slot, job: &Job, keep: Duration) -> Result<()> {
-        self.end(&claimed(&slot.name, job.id), job, keep)
-    }
-
-    fn adopt(
-        &self,
-        now: Time,
-        lease: Duration,
-        keep: Duration,
-        found: &mut dyn FnMut(&mut Job),
-    ) -> Result<()> {
-        for lost in self.files.names("drains")? {
-            let Some(lost) = SlotName::parse(&lost) else { continue };
-            if lost.is_watch() || lost.held.is_none_or(|until| until >= now) {
-                continue;
-            }
-            let slot = lost.hold(now + lease);
-            if !self.files.rename_if_any(&slot_path(lost.text), &slot_path(&slot.name))? {
-                continue; // Somebody else was first.
-            }
-            for entry in self.files.names(&slot_path(&slot.name))? {
-                let Some(id) = Id::parse(&entry) else {
-                    let path = format!("{}/{entry}", slot_path(&slot.name));
-                    self.files.set_aside(&path, "it is no job's name")?;
-                    continue;
-                };
-                let mut job = self.load(id, &claimed(&slot.name, id))?;
-                found(&mut job);
-                self.files.save_anew(&claimed(&slot.name, id), &mut job)?;
-                match job.run.is_over(&job.input) {
-                    true => self.settle(&slot, &job, keep)?,
-                    false => self.release(&slot, &job)?,
-                }
-            }
-            self.leave(slot)?;
-        }
-        Ok(())
-    }
-
-    fn tidy(&self, now: Time, keep: Duration) -> Result<()> {
-        for id in self.files.names("fresh")?.iter().filter_map(|name| Id::parse(name)) {
-            // Recorded by a request that was never answered.
-            if id.created() + LEFTOVER < now {
-                self.forget(id)?;
-                self.files.remove_if_any(&path("fresh", id))?;
-            }
-        }
-        for name in self.files.names("desk")? {
-            // Taken by a request that never gave it back.
-            if let Some((taken, id)) = parse_name(&name)
-                && taken + LEFTOVER < now
-            {
-                let mut job = self.load(id, &format!("desk/{name}"))?;
-                self.give_back(&mut job, keep)?;
-            }
-        }
-        self.files.remove_leftovers(now, LEFTOVER)?;
-        let mut removed = 0;
-        for bucket in self.files.names("expiry")? {
-            let Ok(time) = bucket.parse().map(Time) else {
-                self.files.set_aside(&format!("expiry/{bucket}"), "it is no time")?;
-                continue;
-            };
-            if time >= now {
-                continue;
-            }
-            let folder = format!("expiry/{bucket}");
-            for id in self.files.names(&folder)?.iter().filter_map(|name| Id::parse(name)) {
-                if removed == REMOVED {
-                    return Ok(());
-                }
-                let may_go = match self.locate(id)? {
-                    None => true, // It went half-way.
-                    Some((file, Place::Done)) => {
-                        let end = course(id, &file).ok().and_then(|run| run.end);
-                        end.is_none_or(|end| end.finished + keep < now)
-                    }
-                    // Queued again, it gets another date when it ends again.
-                    Some(_) => false,
-                };
-                if may_go {
-                    self.forget(id)?;
-                }
-                self.files.remove_if_any(&path(&folder, id))?;
-                removed += 1;
-            }
-            self.files.remove_folder(&folder)?;
-        }
-        Ok(())
-    }
-
-    fn counts(&self, now: Time) -> Result<Counts> {
-        let mut counts = Counts {
-            waiting: self.length()?,
-            running: 0,
-            drains: 0,
-            ended: [State::Succeeded, State::Failed, State::Cancelled].map(|state| (state, 0)),
+    fn load(&self, slot: &Slot, id: Id, kind: Kind) -> Result<Job> {
+        let place = claimed(slot, id, kind);
+        let beginning = self.files.beginning(&place)?.ok_or(StoreError::Lost)?;
+        let run = self.run_by(id, &place, &beginning)?;
+        let input = match self.input_by(id, &place, &beginning)? {
+            Some(input) => Some(input),
+            None => self.input_at(id, &path("jobs", id))?,
         };
-        for slot in self.files.names("drains")? {
-            if let Some(SlotName { number: Some(_), held: Some(until), .. }) = SlotName::parse(&slot) {
-                counts.running += self.files.names(&slot_path(&slot))?.len();
-                counts.drains += usize::from(until >= now);
-            }
+        let missing = || StoreError::Damaged { id, reason: "its input is missing".into() };
+        Ok(Job { id, input: input.ok_or_else(missing)?, run, claim: kind })
+    }
+
+    fn repair(&self, slot: &Slot, id: Id, kind: Kind, reason: &str, run: Run) -> Result<Option<Job>> {
+        let (place, of_input) = (claimed(slot, id, kind), path("jobs", id));
+        self.files.set_aside(&place, reason)?;
+        if !self.files.exists(&of_input)? {
+            return Ok(None); // Nothing that was ever accepted.
         }
-        for (state, total) in &mut counts.ended {
-            *total = self.files.length(&format!("totals/{}", state.name()))?;
+        let input = self.input_at(id, &of_input).ok().flatten();
+        let has_input = input.is_some() && self.body(id).is_ok();
+        let mut job = Job { id, input: input.unwrap_or_default(), run, claim: kind };
+        if has_input {
+            self.save_anew(slot, &mut job)?;
+        } else {
+            self.files.set_aside(&of_input, reason)?;
+            self.files.create(&place, &record::new_file(&job.input), true)?;
+            self.files.link(&place, &of_input)?;
+            self.save(slot, &mut job)?;
+        }
+        Ok(Some(job))
+    }
+
+    fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
+        self.next_version(slot, job, |run, place| match record::store(run) {
+            Stored::Half(half, at) => {
+                self.files.overwrite(place, &half, at)?;
+                // Who has taken it over since it was opened has moved it first.
+                if self.files.exists(place)? { Ok(()) } else { Err(StoreError::Lost) }
+            }
+            Stored::File(file) => self.replace(slot, place, &file),
+        })
+    }
+
+    fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()> {
+        self.next_version(slot, job, |run, place| self.replace(slot, place, &record::run_file(run)))
+    }
+
+    fn release(&self, slot: &Slot, job: &Job, now: Time, keep: Duration) -> Result<()> {
+        let from = claimed(slot, job.id, job.claim);
+        let has_just_ended = job.run.end.is_some() && job.claim != Kind::Tell;
+        if has_just_ended {
+            if !self.files.exists(&from)? {
+                return Err(StoreError::Lost);
+            }
+            self.files.note_end(job.id, &job.run, keep)?;
+        }
+        match queue::due(job.id, &job.run) {
+            Some(due) => self.queue(&from, due, now)?,
+            None => self.files.rename(&from, &path("done", job.id))?,
+        }
+        if has_just_ended {
+            fault::trace("settled", job.id, job.run.version);
+        }
+        Ok(())
+    }
+
+    fn unfinished(&self) -> Result<Vec<String>> {
+        let mut unfinished = Vec::new();
+        for folder in ["fresh", "tmp", "gone"] {
+            unfinished.extend(self.files.names(folder)?.iter().map(|name| format!("{folder}/{name}")));
+        }
+        Ok(unfinished)
+    }
+
+    fn finish(&self, unfinished: &str) -> Result<()> {
+        let (folder, name) = unfinished.split_once('/').unwrap_or_default();
+        match (folder, Id::parse(name)) {
+            ("fresh", Some(id)) => self.finish_recording(id),
+            ("gone", Some(id)) => self.forget(id),
+            ("tmp", _) => self.files.remove_all(unfinished),
+            _ => self.files.set_aside(unfinished, "it is no job's name"),
+        }
+    }
+
+    fn remove_expired(&self, now: Time, keep: Duration) -> Result<Option<Time>> {
+        let until = self.files.host().elapsed() + PIECE;
+        self.remove_ended(now, keep, &|| self.files.host().elapsed() >= until)
+    }
+
+    fn expires(&self, keep: Duration) -> Result<Option<Time>> {
+        self.files.first_expiry(keep)
+    }
+
+    fn admit(&self, most: usize, now: Time, longest: Duration) -> Result<Option<Waiter>> {
+        self.with_folders(|| self.files.admit_waiter(most, now, longest))
+    }
+
+    fn dismiss(&self, waiter: Waiter) -> Result<()> {
+        self.files.dismiss_waiter(waiter)
+    }
+
+    fn counts(&self) -> Result<Counts> {
+        let [waiting, untold] = queue::FOLDERS.map(|folder| self.length_of(folder));
+        let ended = self.files.ended()?;
+        let waiting = waiting?.saturating_sub(self.cancelled()?);
+        let mut counts = Counts { waiting, running: 0, untold: untold?, drains: 0, ended };
+        for (role, folder) in self.files.held_slots()? {
+            for name in self.files.names(&folder)? {
+                let is_told = name.ends_with(slots::TELL);
+                *if is_told { &mut counts.untold } else { &mut counts.running } += 1;
+            }
+            counts.drains += usize::from(role != Role::Watch);
         }
         Ok(counts)
     }
 }
 
-impl Dir {
-    /// What a key was used for, if it was. Whoever used it first may have died before its job was in the
-    /// queue; the answer to the second request is as good as its own would have been.
-    fn known(&self, key: &str, digest: &str) -> Result<Option<Put>> {
-        let Some(file) = self.files.read_if_any(key)? else { return Ok(None) };
-        let text = String::from_utf8_lossy(&file).into_owned();
-        let Some((id, of)) = text.split_once(' ').and_then(|(id, of)| Some((Id::parse(id)?, of))) else {
-            self.files.set_aside(key, "it is no idempotency key's record")?;
-            return Ok(None);
-        };
-        if of != digest {
-            return Ok(Some(Put::Conflict));
+impl<F: Folder> Dir<F> {
+    /// How many jobs still wait that are cancelled already.
+    fn cancelled(&self) -> Result<usize> {
+        let mut cancelled = 0;
+        for mark in self.marks()?.into_iter().filter(|mark| mark.ask == Ask::Cancel) {
+            let found = self.find(mark.id)?;
+            cancelled += usize::from(
+                found.is_some_and(|found| found.place == Place::Queue && found.asked == Some(Ask::Cancel)),
+            );
         }
-        self.begin(id)?;
-        Ok(Some(Put::Known(id)))
+        Ok(cancelled)
+    }
+
+    /// Finishes recording a job whose request has left it behind: it begins if it is whole, and if its
+    /// key is not another job's by now.
+    fn finish_recording(&self, id: Id) -> Result<()> {
+        let fresh = path("fresh", id);
+        let Some(file) = self.files.read(&fresh)? else { return Ok(()) };
+        let Ok(input) = record::decode_input(&file) else { return self.discard(id) };
+        self.files.link(&fresh, &path("jobs", id))?;
+        if let Some(key) = &input.key {
+            let mut holder = self.holder_of(key)?;
+            if let Some(other) = holder.filter(|other| *other != id)
+                && matches!(self.find(other), Ok(None))
+            {
+                self.release_key(key, other)?;
+                holder = None;
+            }
+            let is_its = match holder {
+                Some(holder) => holder == id,
+                None => self.take_key(key, id)?,
+            };
+            if !is_its {
+                return self.discard(id);
+            }
+        }
+        self.files.sync(&fresh)?;
+        self.begin(id).map(drop)
     }
 }
 
@@ -488,59 +615,16 @@ fn path(folder: &str, id: Id) -> String {
     format!("{folder}/{id}")
 }
 
-/// Where a slot of this name keeps its claims.
-fn slot_path(slot: &str) -> String {
-    format!("drains/{slot}")
+fn key_folder(key: &str) -> String {
+    format!("keys/{key}")
 }
 
-fn claimed(slot: &str, id: Id) -> String {
-    format!("drains/{slot}/{id}")
-}
-
-/// How far a job has come, by its file: an empty one is that of a job that has not begun.
-fn course(id: Id, file: &[u8]) -> std::result::Result<Run, String> {
-    if file.is_empty() {
-        return Ok(Run { updated: id.created(), due: id.created(), ..Run::default() });
-    }
-    let versions = record::decode_paired::<Run>(file)?.into_iter();
-    let newest = versions.max_by_key(|(run, _)| run.version);
-    let (run, bytes) = newest.ok_or("it has no version")?;
-    Ok(Run { bytes, ..run })
-}
-
-/// The name of a slot's directory.
-struct SlotName<'a> {
-    text: &'a str,
-    /// The slot's own, held or not.
-    name: &'a str,
-    /// Which of the drains' it is; none for that of the watch.
-    number: Option<usize>,
-    /// Until when it is held, if it is.
-    held: Option<Time>,
-}
-
-impl SlotName<'_> {
-    fn parse(text: &str) -> Option<SlotName<'_>> {
-        let (name, rest) = text.split_once('.')?;
-        let number = match name {
-            "watch" => None,
-            _ => Some(name.parse().ok()?),
-        };
-        let held = match rest {
-            "free" => None,
-            _ => Some(Time(rest.split_once('.')?.0.parse().ok()?)),
-        };
-        Some(SlotName { text, name, number, held })
-    }
-
-    fn is_watch(&self) -> bool {
-        self.number.is_none()
-    }
-
-    /// The slot while it is held until then, by an owner that no other has the name of.
-    fn hold(&self, until: Time) -> Slot {
-        Slot { name: format!("{}.{:013}.{:08x}", self.name, until.0, Id::new().random()) }
-    }
+fn mark_path(mark: Mark) -> String {
+    let ask = match mark.ask {
+        Ask::Cancel => "cancel",
+        Ask::Retry => "retry",
+    };
+    format!("marks/{}.{}.{ask}", mark.id, mark.round)
 }
 
 #[cfg(test)]

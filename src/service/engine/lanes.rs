@@ -1,0 +1,186 @@
+//! Many futures at once in one invocation, each polled only when it was woken, in turns with the host.
+//!
+//! An executor that polls whatever is ready as long as something is would give the host no turn while many
+//! lanes compute, however short the slices of each are: this one rests after a slice of them all.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use crate::service::host::{Host, Sleep};
+
+/// How long lanes may compute between two turns for the host, all together.
+const SLICE: Duration = Duration::from_millis(7);
+
+/// The shortest time that every host's timer really waits.
+const TURN: Duration = Duration::from_millis(1);
+
+type Lane<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Futures that run at once.
+pub struct Lanes<'a, T> {
+    host: &'a dyn Host,
+    lanes: RefCell<Vec<Option<Lane<'a, T>>>>,
+    count: Cell<usize>,
+    woken: Arc<Woken>,
+    /// When the host had its last turn.
+    turn: Cell<Duration>,
+    resting: RefCell<Option<Sleep>>,
+}
+
+/// The lanes that are to be polled, in the order of their calls, and who polls them.
+#[derive(Default)]
+struct Woken(Mutex<(VecDeque<usize>, Option<Waker>)>);
+
+struct LaneWaker {
+    woken: Arc<Woken>,
+    lane: usize,
+}
+
+impl Woken {
+    fn wake(&self, lane: usize) {
+        // A panic in between leaves the list as it was.
+        let mut woken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !woken.0.contains(&lane) {
+            woken.0.push_back(lane);
+        }
+        if let Some(waker) = woken.1.take() {
+            waker.wake();
+        }
+    }
+
+    fn next(&self) -> Option<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.pop_front()
+    }
+
+    fn wait(&self, waker: &Waker) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(waker.clone());
+    }
+}
+
+impl Wake for LaneWaker {
+    fn wake(self: Arc<Self>) {
+        self.woken.wake(self.lane);
+    }
+}
+
+impl<'a, T> Lanes<'a, T> {
+    pub fn new(host: &'a dyn Host) -> Lanes<'a, T> {
+        Lanes {
+            host,
+            lanes: RefCell::default(),
+            count: Cell::new(0),
+            woken: Arc::default(),
+            turn: Cell::new(host.elapsed()),
+            resting: RefCell::default(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count.get() == 0
+    }
+
+    /// Adds a lane.
+    pub fn push(&self, lane: impl Future<Output = T> + 'a) {
+        let mut lanes = self.lanes.borrow_mut();
+        let free = lanes.iter().position(Option::is_none).unwrap_or(lanes.len());
+        if free == lanes.len() {
+            lanes.push(None);
+        }
+        lanes[free] = Some(Box::pin(lane));
+        self.count.set(self.count.get() + 1);
+        self.woken.wake(free);
+    }
+
+    /// Polls for the result of the next lane that ends; `None` if there is no lane. What the caller has to
+    /// do in time, it does in `between`, which is called between any two lanes.
+    pub fn poll_next(&self, context: &mut Context<'_>, between: &mut dyn FnMut()) -> Poll<Option<T>> {
+        if self.is_empty() {
+            return Poll::Ready(None);
+        }
+        if self.is_resting(context) {
+            return Poll::Pending;
+        }
+        self.woken.wait(context.waker());
+        while let Some(number) = self.woken.next() {
+            // It is taken out while it runs, so that it may add lanes.
+            let Some(mut lane) = self.lanes.borrow_mut().get_mut(number).and_then(Option::take) else {
+                continue;
+            };
+            let waker = Arc::new(LaneWaker { woken: self.woken.clone(), lane: number }).into();
+            let result = lane.as_mut().poll(&mut Context::from_waker(&waker));
+            between();
+            if let Poll::Ready(result) = result {
+                self.count.set(self.count.get() - 1);
+                return Poll::Ready(Some(result));
+            }
+            self.lanes.borrow_mut()[number] = Some(lane);
+            if self.host.elapsed().saturating_sub(self.turn.get()) >= SLICE {
+                self.resting.replace(Some(self.host.sleep(TURN)));
+                if self.is_resting(context) {
+                    return Poll::Pending;
+                }
+            }
+        }
+        // Nothing is left to poll: the host has its turn.
+        self.woken.wait(context.waker());
+        self.turn.set(Duration::MAX);
+        Poll::Pending
+    }
+
+    /// Whether the host has its turn right now.
+    fn is_resting(&self, context: &mut Context<'_>) -> bool {
+        let mut resting = self.resting.borrow_mut();
+        if let Some(sleep) = &mut *resting {
+            if sleep.as_mut().poll(context).is_pending() {
+                return true;
+            }
+            *resting = None;
+            self.turn.set(self.host.elapsed());
+        } else if self.turn.get() == Duration::MAX {
+            self.turn.set(self.host.elapsed());
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::rc::Rc;
+
+    use futures_lite::future::{block_on, yield_now};
+
+    use super::*;
+    use crate::service::host::tests::Native;
+
+    #[test]
+    fn lanes_run_at_once_and_may_add_others() {
+        let lanes = Rc::new(Lanes::new(&Native));
+        let order = Rc::new(RefCell::new(Vec::new()));
+        for (name, yields) in [("slow", 3), ("quick", 0), ("middle", 1)] {
+            let order = order.clone();
+            lanes.push(async move {
+                for _ in 0..yields {
+                    yield_now().await;
+                }
+                order.borrow_mut().push(name);
+                yields
+            });
+        }
+        let mut results = Vec::new();
+        while let Some(result) = block_on(poll_fn(|context| lanes.poll_next(context, &mut || {}))) {
+            if result == 0 {
+                lanes.push(async { 7 });
+            }
+            results.push(result);
+        }
+        assert_eq!(*order.borrow(), ["quick", "middle", "slow"]);
+        results.sort();
+        assert_eq!(results, [0, 1, 3, 7]);
+    }
+}

@@ -1,0 +1,76 @@
+//! The watch: the one invocation that stays when nothing is due, so that what is due later begins at its
+//! time and what others lose goes on, without anybody asking.
+
+use std::time::Duration;
+
+use super::{Engine, LOOK};
+use crate::service::store::{Holding, Result, Role, Slot, StoreError};
+
+/// How long a watch that gives no sign of life counts as alive.
+const SILENCE: Duration = Duration::from_millis(400);
+
+impl Engine {
+    /// Stays as the watch until there is something to do, unless somebody else is it: whether this
+    /// invocation has to look what to do next.
+    pub(super) async fn stay(&self, slots: &[(Role, Holding)]) -> Result<bool> {
+        let Some((_, seen)) = slots.iter().find(|(role, _)| *role == Role::Watch) else {
+            // It is being renewed right now, or it is missing.
+            self.host.sleep(LOOK).await;
+            self.store.open()?;
+            return Ok(true);
+        };
+        if let Holding::Held(_) = seen
+            && self.is_watched(seen).await?
+        {
+            return Ok(false);
+        }
+        let Some(slot) = self.store.enter(Role::Watch, seen)? else { return Ok(true) };
+        self.watch(slot, *seen != Holding::Free).await?;
+        Ok(true)
+    }
+
+    /// Whether the watch that was seen like this gives a sign of life before long. That nobody has taken
+    /// its slot is none: it may have died with its host a moment ago, and nobody might come after this
+    /// request.
+    async fn is_watched(&self, seen: &Holding) -> Result<bool> {
+        let until = self.host.elapsed() + SILENCE;
+        while self.host.elapsed() < until {
+            self.host.sleep(LOOK).await;
+            let slots = self.store.slots()?;
+            match slots.into_iter().find(|(role, _)| *role == Role::Watch) {
+                Some((_, Holding::Free | Holding::Left)) => return Ok(false),
+                Some((_, holding)) if holding != *seen => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until there is something to do, or nothing to wait for.
+    async fn watch(&self, mut slot: Slot, has_claims: bool) -> Result<()> {
+        if has_claims {
+            self.adopt_claims(&slot, true)?;
+        }
+        while !self.is_spent() {
+            match self.look_around(&slot) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(StoreError::Lost) => return Err(StoreError::Lost),
+                // It may pass, and somebody has to be there then.
+                Err(error) => self.say(&error),
+            }
+            self.host.sleep(LOOK).await;
+            self.store.renew(&mut slot)?;
+        }
+        self.store.leave(slot)
+    }
+
+    /// Whether there is something to do for this invocation, or nothing to wait for.
+    fn look_around(&self, slot: &Slot) -> Result<bool> {
+        self.do_chores()?;
+        let marks = self.store.marks()?;
+        self.heed(slot, &marks, &|_| false)?;
+        let slots = self.store.slots()?;
+        Ok(self.role(&slots, false)?.is_some() || self.is_all_done(&slots)?)
+    }
+}
