@@ -131,21 +131,22 @@ impl<F: Folder> Files<F> {
         Ok(counts)
     }
 
-    /// Counts the jobs of a log to those that were removed, once, and removes it.
-    fn close_log(&self, log: &Log, name: &str) -> Result<()> {
+    /// Counts the jobs of a log to those that were removed, once, and removes it: whether it has.
+    fn close_log(&self, log: &Log, name: &str) -> Result<bool> {
         let total = self.total(&self.names("totals")?, &log.state);
         if !total.has(log) {
             let count = self.length(&log.path())? / ENTRY as u64;
             let path = |count: u64, last: &str| format!("totals/{}.{count}.{last}", log.state);
             let (old, new) = (path(total.count, &total.last), path(total.count + count, name));
-            if total.last.is_empty() {
-                self.append(&old, b"")?;
-            }
             if !self.rename_if_any(&old, &new)? {
-                return Ok(()); // Somebody else counts.
+                // Somebody else counts, or nobody has yet.
+                if total.count == 0 {
+                    self.append(&old, b"")?;
+                }
+                return Ok(false);
             }
         }
-        self.remove_if_any(&log.path())
+        self.remove_if_any(&log.path()).map(|()| true)
     }
 }
 
@@ -197,7 +198,9 @@ impl<F: Folder> Dir<F> {
                     }
                 }
                 if removed == before {
-                    self.files.close_log(&log, &name)?;
+                    if !self.files.close_log(&log, &name)? {
+                        return Ok(Some(now));
+                    }
                     break;
                 }
             }

@@ -529,7 +529,10 @@ impl<F: Folder> Store for Dir<F> {
     fn finish(&self, unfinished: &str) -> Result<()> {
         let (folder, name) = unfinished.split_once('/').unwrap_or_default();
         match (folder, Id::parse(name)) {
-            ("fresh", Some(id)) => self.finish_recording(id),
+            ("fresh", Some(id)) => match self.finish_recording(id) {
+                Err(StoreError::Lost) => Ok(()), // Somebody else has.
+                result => result,
+            },
             ("gone", Some(id)) => self.forget(id),
             ("tmp", _) => self.files.remove_all(unfinished),
             _ => self.files.set_aside(unfinished, "it is no job's name"),
