@@ -1,7 +1,6 @@
 //! Taking over what others have lost: the slots and claims of dead invocations, and what they have left
 //! unfinished.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Engine;
@@ -13,7 +12,7 @@ use crate::service::time::TOLERANCE;
 const CHORES: Duration = Duration::from_secs(1);
 
 /// How often a claim is read that cannot be read, before it counts as damaged.
-const STRIKES: u32 = 5;
+const STRIKES: usize = 5;
 
 /// The version of a job whose record was damaged: newer than whatever that was.
 const REPAIRED: u64 = 1 << 32;
@@ -21,18 +20,20 @@ const REPAIRED: u64 = 1 << 32;
 /// What was seen of others, and since when by the monotonic clock.
 #[derive(Default)]
 pub struct Seen {
-    since: HashMap<String, Duration>,
-    /// How often a claim could not be read.
-    strikes: HashMap<Id, u32>,
+    since: Vec<(String, Duration)>,
+    /// How often a claim could not be read, in a row.
+    strikes: Vec<Id>,
 }
 
 impl Seen {
     /// Takes in what is seen now: what of it has been seen for this long.
     fn update(&mut self, names: Vec<String>, now: Duration, age: Duration) -> Vec<String> {
         let before = std::mem::take(&mut self.since);
-        let since = |name: &String| before.get(name).copied().unwrap_or(now);
-        self.since = names.iter().map(|name| (name.clone(), since(name))).collect();
-        names.into_iter().filter(|name| now.saturating_sub(self.since[name]) >= age).collect()
+        let since = |name: &String| before.iter().find(|(seen, _)| seen == name).map_or(now, |seen| seen.1);
+        self.since =
+            names.into_iter().map(|name| (since(&name), name)).map(|(since, name)| (name, since)).collect();
+        let is_old = |(_, since): &&(String, Duration)| now.saturating_sub(*since) >= age;
+        self.since.iter().filter(is_old).map(|(name, _)| name.clone()).collect()
     }
 }
 
@@ -126,16 +127,15 @@ impl Engine {
     pub(super) fn load_or_repair(&self, slot: &Slot, id: Id, kind: Kind) -> Result<Option<Job>> {
         match self.store.load(slot, id, kind) {
             Ok(job) => {
-                self.seen.borrow_mut().strikes.remove(&id);
+                self.seen.borrow_mut().strikes.retain(|other| *other != id);
                 Ok(Some(job))
             }
             Err(StoreError::Damaged { reason, .. }) => self.repair(slot, id, kind, &reason),
             Err(StoreError::Failed { doing, error }) => {
                 // Perhaps it passes.
-                let mut seen = self.seen.borrow_mut();
-                let strikes = seen.strikes.entry(id).or_default();
-                *strikes += 1;
-                if *strikes < STRIKES {
+                let strikes = &mut self.seen.borrow_mut().strikes;
+                strikes.push(id);
+                if strikes.iter().filter(|other| **other == id).count() < STRIKES {
                     return Err(StoreError::Failed { doing, error });
                 }
                 self.repair(slot, id, kind, &format!("{doing}: {error}"))

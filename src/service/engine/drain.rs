@@ -1,7 +1,7 @@
 //! A drain: runs jobs in this invocation, many at once, until none is due or the budget is spent.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub struct Drain<'a> {
     /// Due jobs that cannot be claimed.
     skipped: RefCell<Vec<Id>>,
     /// The jobs that lanes have.
-    own: RefCell<HashSet<Id>>,
+    own: RefCell<Vec<Id>>,
     /// What clients had asked at the last look.
     marks: RefCell<Vec<Mark>>,
     /// A suspect's step runs, and no other may beside it.
@@ -230,7 +230,7 @@ impl<'a> Drain<'a> {
         let mut count = self.lanes.get();
         count[usize::from(due.kind == Kind::Tell)] += 1;
         self.lanes.set(count);
-        self.own.borrow_mut().insert(due.id);
+        self.own.borrow_mut().push(due.id);
         if self.role == Role::Alone {
             self.is_alone.set(true);
         }
@@ -247,7 +247,7 @@ impl<'a> Drain<'a> {
         let mut count = self.lanes.get();
         count[usize::from(ended.kind == Kind::Tell)] -= 1;
         self.lanes.set(count);
-        self.own.borrow_mut().remove(&ended.id);
+        self.own.borrow_mut().retain(|own| *own != ended.id);
         if self.role == Role::Alone && self.lanes.get()[0] == 0 {
             self.is_alone.set(false);
         }

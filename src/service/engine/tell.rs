@@ -69,7 +69,7 @@ fn note(engine: &Engine, job: &mut Job, index: usize, result: std::result::Resul
     let wait = engine.backoff(tell.attempts, LONGEST_TELL);
     tell.due = now + wait;
     if is_temporary && tell.due <= finished + engine.config.notify_for {
-        eprintln!("afterack: job {id}: {uri}: {error}; trying again in {} s", wait.as_secs_f32());
+        eprintln!("afterack: job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis());
     } else {
         tell.state = TellState::Failed;
         eprintln!("afterack: job {id}: {uri}: {error}; giving up after {} attempts", tell.attempts);
