@@ -16,6 +16,9 @@ use crate::service::store::{Ask, Due, Kind, Mark, Result, Role, Slot, StoreError
 /// How many due jobs of each kind are known beforehand, so that a long queue is not listed for every job.
 const KNOWN: usize = 256;
 
+/// How long a due job is left to other drains before a lane that waits gives way to it.
+const POLITE: Duration = Duration::from_millis(200);
+
 /// How long a drain claims nothing after the store has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -179,9 +182,11 @@ impl<'a> Drain<'a> {
             while !is_full() || waiting > 0 {
                 let Some(due) = self.next(lane)? else { break };
                 if is_full() {
-                    let due_now = 1 + self.known.borrow()[lane].len();
-                    self.known.borrow_mut()[lane].push_front(due);
-                    self.alarms.evict(due_now.min(waiting));
+                    let known = &mut self.known.borrow_mut()[lane];
+                    known.push_front(due);
+                    if due.time + POLITE <= engine.clock.now() {
+                        self.alarms.evict(known.len().min(waiting));
+                    }
                     break;
                 }
                 match engine.store.claim(&self.slot.borrow(), due) {
