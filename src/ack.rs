@@ -2,8 +2,8 @@
 //!
 //! Knowing the size is what lets a client stop waiting: once `Content-Length` bytes have arrived the
 //! response has ended ([RFC 9112 §6.3](https://www.rfc-editor.org/rfc/rfc9112#section-6.3)), whatever
-//! the server goes on doing. So everything that could make the declared size untrue is refused here,
-//! while the ack is built, and not by one host or another while it is sent.
+//! the server goes on doing. So whatever would make the declared size untrue is an error here, when the
+//! ack is built, and not on one host or another when it is sent.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -50,11 +50,11 @@ pub(crate) enum Body {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AckError {
-    /// The header is the host's business: wasi:http forbids it to components.
-    #[error("header `{}` belongs to the host; a component cannot set it", .0.as_str())]
+    /// The header belongs to the connection, which wasi:http leaves to the host.
+    #[error("forbidden header: `{}` (only the host sets it)", .0.as_str())]
     ForbiddenHeader(HeaderName),
     /// The header's name or value is not valid HTTP.
-    #[error("header `{name}`: {reason}")]
+    #[error("invalid header `{name}`: {reason}")]
     InvalidHeader {
         /// The name, as it was given.
         name: String,
@@ -62,7 +62,7 @@ pub enum AckError {
         reason: String,
     },
     /// The body is not as long as was declared.
-    #[error("the ack declares {declared} bytes, but its body has {at_least}{actual}",
+    #[error("wrong Content-Length: {declared} bytes declared, {at_least}{actual} in the body",
         at_least = if *.more { "at least " } else { "" })]
     WrongLength {
         /// The declared length, in bytes.
@@ -72,11 +72,11 @@ pub enum AckError {
         /// Whether the body went on after `actual` bytes.
         more: bool,
     },
-    /// A 1xx status announces a response; it cannot be one.
-    #[error("status {0} is not final: an ack is the final response")]
+    /// A 1xx status announces the response; it cannot be that of an ack.
+    #[error("interim status: {0} (an ack is the final response)")]
     NotFinal(StatusCode),
     /// The status allows no body ([RFC 9110 §6.4.1](https://www.rfc-editor.org/rfc/rfc9110#section-6.4.1)).
-    #[error("a {status} response has no body, but the ack has {length} bytes")]
+    #[error("body not allowed: {length} bytes with {status}")]
     Bodiless {
         /// The status that allows no body.
         status: StatusCode,
@@ -84,18 +84,18 @@ pub enum AckError {
         length: u64,
     },
     /// The source of a streamed ack failed.
-    #[error("the ack's source failed after {sent} of {declared} bytes: {error}")]
+    #[error("body stream failed after {sent} of {declared} bytes: {error}")]
     Source {
         /// The declared length, in bytes.
         declared: u64,
         /// How many bytes the source gave before it failed.
         sent: u64,
-        /// What the source said.
+        /// The source's own error.
         #[source]
         error: BoxError,
     },
     /// The host accepts no response with these headers (`wasi:http/types`, `header-error`).
-    #[error("the host refused the ack's headers: {0}")]
+    #[error("headers refused by the host: {0}")]
     Refused(String),
 }
 
@@ -171,37 +171,13 @@ impl Ack {
     /// Adds a header; `Content-Type` and `Cache-Control` are replaced instead of doubled.
     ///
     /// # Errors
-    /// [`AckError::ForbiddenHeader`] for what belongs to the host on every host alike: `Connection`,
-    /// `Host`, `HTTP2-Settings`, `Keep-Alive`, `Proxy-…`, `Transfer-Encoding`, `Upgrade`.
+    /// [`AckError::ForbiddenHeader`] for the headers that the host sets, on every host alike:
+    /// `Connection`, `Host`, `HTTP2-Settings`, `Keep-Alive`, `Proxy-…`, `Transfer-Encoding`, `Upgrade`.
     /// [`AckError::InvalidHeader`] if the name or value is not valid. [`AckError::WrongLength`] for
     /// a `Content-Length` that is not the body's.
-    pub fn header(self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<Ack, AckError> {
-        self.with_header(name.as_ref(), value.as_ref())
-    }
-
-    fn with_header(mut self, name: &str, value: &[u8]) -> Result<Ack, AckError> {
-        let invalid = |reason: String| AckError::InvalidHeader { name: name.into(), reason };
-        let parsed =
-            HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("not a valid header name".into()))?;
-        let value = HeaderValue::from_bytes(value)
-            .map_err(|_| invalid("the value has a character that no header may have".into()))?;
-        if is_forbidden(&parsed) {
-            return Err(AckError::ForbiddenHeader(parsed));
-        }
-        match parsed {
-            header::CONTENT_LENGTH => {
-                let text = String::from_utf8_lossy(value.as_bytes());
-                let declared =
-                    text.parse().map_err(|_| invalid(format!("`{text}` is not a number of bytes")))?;
-                let actual = self.length();
-                if declared != actual {
-                    return Err(AckError::WrongLength { declared, actual, more: false });
-                }
-                // It is set when the ack is sent, from the body itself.
-            }
-            header::CONTENT_TYPE | header::CACHE_CONTROL => drop(self.headers.insert(parsed, value)),
-            _ => drop(self.headers.append(parsed, value)),
-        }
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<Ack, AckError> {
+        let length = self.length();
+        add(&mut self.headers, length, name.as_ref(), value.as_ref())?;
         Ok(self)
     }
 
@@ -232,13 +208,36 @@ impl Ack {
     }
 }
 
+/// Adds a header to those of a response whose body has `length` bytes, by the rules of [`Ack::header`].
+pub(crate) fn add(headers: &mut HeaderMap, length: u64, name: &str, value: &[u8]) -> Result<(), AckError> {
+    let invalid = |reason: String| AckError::InvalidHeader { name: name.into(), reason };
+    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("not a header name".into()))?;
+    let value =
+        HeaderValue::from_bytes(value).map_err(|_| invalid("control character in the value".into()))?;
+    if is_forbidden(&parsed) {
+        return Err(AckError::ForbiddenHeader(parsed));
+    }
+    match parsed {
+        header::CONTENT_LENGTH => {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            let declared = text.parse().map_err(|_| invalid(format!("`{text}` is not a number of bytes")))?;
+            if declared != length {
+                return Err(AckError::WrongLength { declared, actual: length, more: false });
+            }
+            // It is set when the response is sent, from the body itself.
+        }
+        header::CONTENT_TYPE | header::CACHE_CONTROL => drop(headers.insert(parsed, value)),
+        _ => drop(headers.append(parsed, value)),
+    }
+    Ok(())
+}
+
 /// 204 and 304 end at their headers, 205 has an empty body (RFC 9110 §15.3.5, §15.3.6, §15.4.5).
 fn is_bodiless(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// The headers that wasi:http hosts keep for themselves: those of the connection, which a component
-/// does not have.
+/// The headers that wasi:http hosts set themselves: those of the connection.
 fn is_forbidden(name: &HeaderName) -> bool {
     const FORBIDDEN: [&str; 6] =
         ["connection", "host", "http2-settings", "keep-alive", "transfer-encoding", "upgrade"];
@@ -326,17 +325,17 @@ mod tests {
     #[test]
     fn invalid_headers_are_named() {
         let error = Ack::text("x").header("a b", "1").unwrap_err();
-        assert_eq!(error.to_string(), "header `a b`: not a valid header name");
+        assert_eq!(error.to_string(), "invalid header `a b`: not a header name");
         let error = Ack::text("x").header("x-split", "1\r\nSet-Cookie: a").unwrap_err();
-        assert!(error.to_string().starts_with("header `x-split`: "), "{error}");
+        assert!(error.to_string().starts_with("invalid header `x-split`: "), "{error}");
     }
 
     #[test]
     fn a_wrong_declared_length_names_both_numbers() {
         let error = Ack::text("abcd").header("Content-Length", "5").unwrap_err();
-        assert_eq!(error.to_string(), "the ack declares 5 bytes, but its body has 4");
+        assert_eq!(error.to_string(), "wrong Content-Length: 5 bytes declared, 4 in the body");
         let error = Ack::text("abcd").header("Content-Length", "-5").unwrap_err();
-        assert_eq!(error.to_string(), "header `Content-Length`: `-5` is not a number of bytes");
+        assert_eq!(error.to_string(), "invalid header `Content-Length`: `-5` is not a number of bytes");
         let ack = Ack::text("abcd").header("Content-Length", "4").unwrap();
         assert_eq!(fields(ack).iter().filter(|f| f.0 == "content-length").count(), 1);
     }
@@ -350,7 +349,7 @@ mod tests {
         let no_content = Ack::empty().status(StatusCode::NO_CONTENT).unwrap();
         assert_eq!(field(no_content, "content-length"), None);
         let error = Ack::empty().status(StatusCode::CONTINUE).unwrap_err();
-        assert_eq!(error.to_string(), "status 100 Continue is not final: an ack is the final response");
+        assert_eq!(error.to_string(), "interim status: 100 Continue (an ack is the final response)");
     }
 
     #[test]

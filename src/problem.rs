@@ -4,12 +4,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use crate::Ack;
-use crate::ack::Body;
+use crate::ack::{self, Body};
+use crate::{Ack, AckError};
 
-/// An error as its client sees it.
+/// An error as the client gets it.
 ///
-/// `detail` names the thing, the value and the limit; the `title` is the status's own phrase.
+/// `detail` says what was wrong, what was given and what is expected; `title` is the status's own phrase.
 ///
 /// ```
 /// use afterack::{Ack, Problem, StatusCode};
@@ -33,9 +33,19 @@ impl Problem {
         Problem { status, detail: detail.into(), headers: Box::new(headers) }
     }
 
-    /// Sets a header that the status calls for, such as `Allow` or `Retry-After`.
-    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
-        self.headers.insert(name, value);
+    /// Adds a header that the status calls for, such as `Allow` or `Retry-After`.
+    ///
+    /// # Errors
+    /// Those of [`Ack::header`], whose rules are the same.
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<Problem, AckError> {
+        let length = self.body().len() as u64;
+        ack::add(&mut self.headers, length, name.as_ref(), value.as_ref())?;
+        Ok(self)
+    }
+
+    /// Adds one of our own headers, which need no check.
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Problem {
+        self.headers.append(name, value);
         self
     }
 
@@ -48,17 +58,19 @@ impl Problem {
     pub fn detail(&self) -> &str {
         &self.detail
     }
+
+    fn body(&self) -> String {
+        let title = self.status.canonical_reason().unwrap_or("Error");
+        // A string always has a JSON form: serde_json fails for maps with odd keys, not for this.
+        let detail = serde_json::to_string(&self.detail).unwrap_or_default();
+        let status = self.status.as_u16();
+        format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":{detail}}}"#)
+    }
 }
 
 impl From<Problem> for Ack {
     fn from(problem: Problem) -> Ack {
-        let title = problem.status.canonical_reason().unwrap_or("Error");
-        // A string always has a JSON form: serde_json fails for maps with odd keys, not for this.
-        let detail = serde_json::to_string(&problem.detail).unwrap_or_default();
-        let status = problem.status.as_u16();
-        let body =
-            format!(r#"{{"type":"about:blank","title":"{title}","status":{status},"detail":{detail}}}"#);
-        let body = Body::Bytes(Bytes::from(body));
+        let body = Body::Bytes(Bytes::from(problem.body()));
         Ack { status: problem.status, headers: *problem.headers, body }
     }
 }
@@ -77,5 +89,29 @@ mod tests {
         assert_eq!(json["title"], "Not Found");
         assert_eq!(json["detail"], detail);
         assert_eq!(ack.headers[CONTENT_TYPE], "application/problem+json");
+    }
+
+    #[test]
+    fn a_problem_has_the_header_rules_of_an_ack() {
+        let problem = || Problem::new(StatusCode::TOO_MANY_REQUESTS, "full");
+        let length = problem().body().len() as u64;
+        for name in ["Connection", "Transfer-Encoding", "proxy-anything"] {
+            let error = problem().header(name, "close").unwrap_err();
+            assert!(matches!(error, AckError::ForbiddenHeader(_)), "{error}");
+        }
+        for (name, value) in [("a b", "1"), ("x-split", "1\r\nSet-Cookie: a"), ("Content-Length", "-1")] {
+            let error = problem().header(name, value).unwrap_err();
+            assert!(matches!(error, AckError::InvalidHeader { .. }), "{error}");
+        }
+        let error = problem().header("Content-Length", "5").unwrap_err();
+        assert!(matches!(error, AckError::WrongLength { declared: 5, actual, .. } if actual == length));
+        let problem = problem().header("Content-Length", length.to_string()).unwrap();
+        let problem = problem.header("Content-Type", "application/json").unwrap();
+        let ack: Ack = problem.header("Retry-After", "5").unwrap().into();
+        let (_, fields, _) = ack.into_parts(&http::Method::GET);
+        let values = |name| fields.iter().filter(move |field| field.0 == name).map(|field| &field.1[..]);
+        assert!(values("content-length").eq([length.to_string().as_bytes()]));
+        assert!(values("content-type").eq([&b"application/json"[..]]));
+        assert!(values("retry-after").eq([&b"5"[..]]));
     }
 }

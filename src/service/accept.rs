@@ -48,7 +48,7 @@ pub fn accept(
     if !is_known && store.is_full(config.queue, host.wall())? {
         let detail = format!("{} jobs wait, as many as AFTERACK_QUEUE allows", config.queue);
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
-        return Err(problem.header(header::RETRY_AFTER, HeaderValue::from_static(FULL)));
+        return Err(problem.with(header::RETRY_AFTER, HeaderValue::from_static(FULL)));
     }
     match store.put(id, &input)? {
         Put::New => Ok((id, true)),

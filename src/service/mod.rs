@@ -314,7 +314,7 @@ impl From<AckError> for Problem {
 
 fn not_allowed(request: &Request<Bytes>, methods: &'static str) -> Problem {
     let detail = format!("`{}` takes {methods}, not {}", request.uri().path(), request.method());
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).header(ALLOW, HeaderValue::from_static(methods))
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).with(ALLOW, HeaderValue::from_static(methods))
 }
 
 /// Lets through who has the token, if there is one ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750)).
@@ -327,7 +327,7 @@ fn authorize(request: &Request<Bytes>, config: &Config) -> Result<(), Problem> {
     }
     let detail = "this needs `Authorization: Bearer …` with the token that AFTERACK_TOKEN holds";
     let challenge = HeaderValue::from_static("Bearer realm=\"afterack\"");
-    Err(Problem::new(StatusCode::UNAUTHORIZED, detail).header(WWW_AUTHENTICATE, challenge))
+    Err(Problem::new(StatusCode::UNAUTHORIZED, detail).with(WWW_AUTHENTICATE, challenge))
 }
 
 /// Compares in a time that does not tell where two secrets differ.

@@ -7,7 +7,7 @@ on_every_host! {
     fn a_wrong_length_that_shows_at_once_is_a_500(kind: Kind) -> String {
         let (host, recorder) = guest(kind);
         Connection::open(host.address).get("/empty-stream?key=empty").problem(500);
-        let error = "the ack declares 7 bytes, but its body has 0";
+        let error = "wrong Content-Length: 7 bytes declared, 0 in the body";
         assert_eq!(recorder.wait("empty", 1), [error]);
         "yes".into()
     }
@@ -16,9 +16,9 @@ on_every_host! {
     fn a_wrong_length_that_shows_later_breaks_the_response_off(kind: Kind) -> String {
         let (host, recorder) = guest(kind);
         for (path, error) in [
-            ("short-stream", "the ack declares 20 bytes, but its body has 10"),
-            ("long-stream", "the ack declares 7 bytes, but its body has at least 10"),
-            ("failing-stream", "the ack's source failed after 5 of 20 bytes: the disk is on fire"),
+            ("short-stream", "wrong Content-Length: 20 bytes declared, 10 in the body"),
+            ("long-stream", "wrong Content-Length: 7 bytes declared, at least 10 in the body"),
+            ("failing-stream", "body stream failed after 5 of 20 bytes: the disk is on fire"),
         ] {
             let mut client = Connection::open(host.address);
             client.send(format!("GET /{path}?key={path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));

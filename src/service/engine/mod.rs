@@ -375,6 +375,6 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
         eprintln!("afterack: {error}");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-            .header(crate::header::RETRY_AFTER, crate::HeaderValue::from_static("5"))
+            .with(crate::header::RETRY_AFTER, crate::HeaderValue::from_static("5"))
     }
 }
