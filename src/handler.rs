@@ -2,28 +2,33 @@
 
 use std::fmt::Display;
 use std::panic;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{HeaderMap, Method, Request, StatusCode};
 use wasi::http::types::{IncomingRequest, ResponseOutparam};
 
 use crate::request::{self, Incoming};
-use crate::{Problem, Reply, reply};
-
-/// How much of a refused body is still read, so that the client reads the refusal: 16 MiB.
-const DISCARD: u64 = 16 * 1024 * 1024;
+use crate::{Ack, BODY_LIMIT, IDLE, Problem, Reply, reply};
 
 /// Makes an `async fn(Request<Bytes>, Reply) -> Result<(), E>` the component's
 /// [`wasi:http/incoming-handler`](https://github.com/WebAssembly/wasi-http/blob/main/wit/handler.wit).
 ///
 /// The handler gets the request with its whole body, and a [`Reply`](crate::Reply); `E` is anything
 /// that implements `Display`. An error it returns is logged; if it comes before the answer, the
-/// client gets a 500 problem. The body's limit is [`BODY_LIMIT`](crate::BODY_LIMIT) or the `limit`
-/// given here, in bytes; a longer one is answered 413 before the handler is called.
+/// client gets a 500 problem.
+///
+/// Two parameters bound the body, and a request that exceeds them is answered without the handler:
+///
+/// | parameter | type | default | answer |
+/// | --- | --- | --- | --- |
+/// | `limit` | `u64`, bytes | [`BODY_LIMIT`](crate::BODY_LIMIT) | 413 |
+/// | `idle` | [`Duration`](std::time::Duration) | [`IDLE`](crate::IDLE) | 408 |
 ///
 /// ```no_run
+/// # use std::time::Duration;
 /// # use afterack::{Ack, Bytes, Reply, Request};
-/// afterack::export!(handler, limit = 64 * 1024);
+/// afterack::export!(handler, limit = 64 * 1024, idle = Duration::from_secs(10));
 ///
 /// async fn handler(request: Request<Bytes>, reply: Reply) -> Result<(), afterack::AckError> {
 ///     reply.finish(Ack::text("Thank you.")).await;
@@ -34,10 +39,7 @@ const DISCARD: u64 = 16 * 1024 * 1024;
 /// ```
 #[macro_export]
 macro_rules! export {
-    ($handler:path) => {
-        $crate::export!($handler, limit = $crate::BODY_LIMIT);
-    };
-    ($handler:path, limit = $limit:expr) => {
+    ($handler:path $(, $parameter:ident = $value:expr)* $(,)?) => {
         const _: () = {
             struct Component;
 
@@ -46,12 +48,13 @@ macro_rules! export {
                     request: $crate::__export::IncomingRequest,
                     outparam: $crate::__export::ResponseOutparam,
                 ) {
-                    $crate::__export::handle($handler, $limit, request, outparam);
+                    let parameters = $crate::__export::Parameters::new()$(.$parameter($value))*;
+                    $crate::__export::handle($handler, parameters, request, outparam);
                 }
             }
 
             #[cfg(target_arch = "wasm32")]
-    $crate::__export::proxy!(Component with_types_in $crate::__export::wasi);
+            $crate::__export::proxy!(Component with_types_in $crate::__export::wasi);
 
             // No other target has a host to export to; the handler is compiled and linted all the same.
             #[cfg(not(target_arch = "wasm32"))]
@@ -62,11 +65,62 @@ macro_rules! export {
     };
 }
 
+/// The parameters of [`export!`](crate::export), a method for each.
+pub struct Parameters<P> {
+    limit: u64,
+    /// In milliseconds.
+    idle: u64,
+    patience: P,
+    early: fn(Ack, &HeaderMap) -> Ack,
+}
+
+impl Parameters<()> {
+    /// The defaults.
+    pub fn new() -> Parameters<impl FnOnce() -> Option<()>> {
+        Parameters { limit: BODY_LIMIT, idle: millis(IDLE), patience: || Some(()), early: |ack, _| ack }
+    }
+}
+
+impl<P> Parameters<P> {
+    /// The largest body, in bytes.
+    pub fn limit(self, limit: u64) -> Parameters<P> {
+        Parameters { limit, ..self }
+    }
+
+    /// How long an upload may go without progress.
+    pub fn idle(self, idle: Duration) -> Parameters<P> {
+        Parameters { idle: millis(idle), ..self }
+    }
+
+    /// Asked once for an upload that is slow: one that has made no progress for 1 s, or has come at less
+    /// than 64 KiB/s. With `None` it is answered 503; a guard is kept until the upload has ended.
+    pub fn patience<G, Q: FnOnce() -> Option<G>>(self, patience: Q) -> Parameters<Q> {
+        let Parameters { limit, idle, early, .. } = self;
+        Parameters { limit, idle, patience, early }
+    }
+
+    /// Completes the answers to requests that do not reach the handler, given the request's headers, or
+    /// none if they are invalid.
+    pub fn early(self, early: fn(Ack, &HeaderMap) -> Ack) -> Parameters<P> {
+        Parameters { early, ..self }
+    }
+}
+
+/// A duration in milliseconds, of at most a century, so that sums of it do not overflow.
+fn millis(time: Duration) -> u64 {
+    time.as_secs().min(1 << 32) * 1000 + u64::from(time.subsec_millis())
+}
+
 /// Runs one request: reads it, calls the handler, runs the clean-ups.
-pub fn handle<H, E>(handler: H, limit: u64, request: IncomingRequest, outparam: ResponseOutparam)
-where
+pub fn handle<H, E, P, G>(
+    handler: H,
+    parameters: Parameters<P>,
+    request: IncomingRequest,
+    outparam: ResponseOutparam,
+) where
     H: AsyncFnOnce(Request<Bytes>, Reply) -> Result<(), E>,
     E: Display,
+    P: FnOnce() -> Option<G>,
 {
     // A panic traps the instance, and a trap after this answer leaves the answer standing.
     panic::set_hook(Box::new(|panic| {
@@ -77,33 +131,38 @@ where
         let method = request::method(&request);
         let reply = Reply::new(outparam, method.clone());
         let cleanups = reply.cleanups();
-        match read(request, method, limit).await {
+        match read(request, method, parameters) {
             Ok(request) => {
                 if let Err(error) = handler(request, reply).await {
-                    eprintln!("afterack: the handler failed: {error:#}");
+                    eprintln!("afterack: handler failed: {error:#}");
                 }
                 cleanups.run().await;
             }
-            Err((problem, rest)) => {
-                reply.finish(problem.into()).await;
+            Err((answer, rest)) => {
+                reply.finish(*answer).await;
                 if let Some(rest) = rest {
-                    rest.discard(DISCARD).await;
+                    rest.discard();
                 }
             }
         }
     });
 }
 
-/// The whole request, or the problem to answer and what of the body is still unread.
-async fn read(
+/// The whole request; or the answer to one that cannot be read, and the rest of a body that is too large.
+fn read<G>(
     request: IncomingRequest,
     method: Method,
-    limit: u64,
-) -> Result<Request<Bytes>, (Problem, Option<Incoming>)> {
-    let head = request::head(&request, method).map_err(|problem| (problem, None))?;
+    Parameters { limit, idle, patience, early }: Parameters<impl FnOnce() -> Option<G>>,
+) -> Result<Request<Bytes>, (Box<Ack>, Option<Incoming>)> {
+    let refuse = |problem: Problem, headers: &HeaderMap| Box::new(early(problem.into(), headers));
+    let head =
+        request::head(&request, method).map_err(|problem| (refuse(problem, &HeaderMap::new()), None))?;
     let mut incoming = Incoming::new(&request);
-    match incoming.read(head.headers(), limit).await {
+    match incoming.read(head.headers(), limit, idle, patience) {
         Ok(body) => Ok(head.map(|()| body)),
-        Err(problem) => Err((problem, Some(incoming))),
+        Err(problem) => {
+            let is_coming = problem.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            Err((refuse(problem, head.headers()), is_coming.then_some(incoming)))
+        }
     }
 }

@@ -25,6 +25,7 @@ mod request;
 #[cfg(feature = "component")]
 mod service;
 mod turn;
+mod upload;
 
 pub use ack::{Ack, AckError, BoxError};
 pub use bytes::Bytes;
@@ -33,11 +34,12 @@ pub use problem::Problem;
 pub use reply::{Delivery, Reply};
 pub use request::BODY_LIMIT;
 pub use turn::{SLICE, Slices, turn};
+pub use upload::IDLE;
 
 /// What [`export!`] needs from here; not for use by hand.
 #[doc(hidden)]
 pub mod __export {
-    pub use crate::handler::handle;
+    pub use crate::handler::{Parameters, handle};
     pub use wasi;
     pub use wasi::exports::http::incoming_handler::Guest;
     pub use wasi::http::proxy::export as proxy;

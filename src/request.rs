@@ -6,14 +6,22 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
+use wasi::clocks::monotonic_clock;
 use wasi::http::types::{Fields, IncomingBody, IncomingRequest, Method as WasiMethod};
+use wasi::io::poll::poll;
 use wasi::io::streams::{InputStream, StreamError};
-use wstd::runtime::AsyncPollable;
 
 use crate::Problem;
+use crate::upload::{STALL, Upload};
 
 /// The largest request body that is read unless [`export!`](crate::export) is told otherwise: 1 MiB.
 pub const BODY_LIMIT: u64 = 1024 * 1024;
+
+/// How long a refused body is still read, in milliseconds: 3 s in all.
+const LINGER: u64 = 3000;
+
+/// How much of a refused body is still read, in bytes: 16 MiB.
+const DISCARD: u64 = 16 * 1024 * 1024;
 
 /// The most bytes asked for in one read.
 const READ: u64 = 64 * 1024;
@@ -78,11 +86,21 @@ impl Incoming {
         Incoming { stream, _body: body }
     }
 
-    /// Reads the body to its end, or gives the problem that the client should see: 413 if it is
-    /// longer than `limit` bytes, 400 if it was cut off.
-    pub(crate) async fn read(&mut self, headers: &HeaderMap, limit: u64) -> Result<Bytes, Problem> {
+    /// Reads the body to its end. `idle` is in milliseconds.
+    ///
+    /// # Errors
+    /// The problem to answer: 413 if the body is longer than `limit` bytes, 400 if it was cut off, 408 if
+    /// it came too slowly, 503 if it was slow and `patience` gave nothing. What `patience` gives is kept
+    /// until the upload has ended.
+    pub(crate) fn read<G>(
+        &mut self,
+        headers: &HeaderMap,
+        limit: u64,
+        idle: u64,
+        patience: impl FnOnce() -> Option<G>,
+    ) -> Result<Bytes, Problem> {
         let too_large = |size: String| {
-            let detail = format!("the request's body is {size} bytes; {limit} are allowed");
+            let detail = format!("request body too large: {size} bytes (limit {limit})");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
         };
         let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -90,44 +108,67 @@ impl Incoming {
             return Err(too_large(declared.to_string()));
         }
         let mut body = Vec::with_capacity(declared.unwrap_or(0) as usize);
-        while let Some(chunk) = self.chunk().await.map_err(|error| {
-            let detail = format!("the request's body broke off after {} bytes: {error}", body.len());
-            Problem::new(StatusCode::BAD_REQUEST, detail)
-        })? {
-            if (body.len() + chunk.len()) as u64 > limit {
-                return Err(too_large(format!("at least {}", body.len() + chunk.len())));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body.into())
-    }
-
-    /// Reads up to `most` bytes more and throws them away.
-    ///
-    /// A client that is refused while it still sends does not read the refusal if the connection is
-    /// reset under it, and a host resets a connection whose request it has not read.
-    pub(crate) async fn discard(mut self, most: u64) {
-        let mut read = 0;
-        while let Ok(Some(chunk)) = self.chunk().await {
-            read += chunk.len() as u64;
-            if read > most {
-                break;
-            }
-        }
-    }
-
-    /// The next bytes, at least one; `None` at the end.
-    async fn chunk(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let mut upload = Upload::begin(declared, now());
+        let mut patience = Some(patience);
+        let mut _guard = None;
         loop {
             match self.stream.read(READ) {
+                // Nothing yet: only `Closed` is the end.
                 Ok(chunk) if chunk.is_empty() => {
-                    // Nothing yet. Only `Closed` is the end.
-                    AsyncPollable::new(self.stream.subscribe()).wait_for().await;
+                    let now = now();
+                    let left = upload.left(idle, now);
+                    if left == 0 {
+                        return Err(upload.timed_out(idle, now));
+                    }
+                    let left_for_patience = upload.left(STALL, now);
+                    match patience.take_if(|_| left_for_patience == 0) {
+                        Some(patience) => _guard = Some(patience().ok_or_else(|| upload.refused())?),
+                        None if patience.is_some() => self.wait(left.min(left_for_patience)),
+                        None => self.wait(left),
+                    }
                 }
-                Ok(chunk) => return Ok(Some(chunk)),
-                Err(StreamError::Closed) => return Ok(None),
-                Err(StreamError::LastOperationFailed(error)) => return Err(error.to_debug_string()),
+                Ok(chunk) => {
+                    if (body.len() + chunk.len()) as u64 > limit {
+                        return Err(too_large(format!("at least {}", body.len() + chunk.len())));
+                    }
+                    body.extend_from_slice(&chunk);
+                    upload.progress(chunk.len(), now());
+                }
+                Err(StreamError::Closed) => return Ok(body.into()),
+                Err(StreamError::LastOperationFailed(error)) => {
+                    let detail = format!("request body cut off: {upload}: {}", error.to_debug_string());
+                    return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+                }
             }
         }
     }
+
+    /// Reads what a refused client still sends, for [`LINGER`] and up to [`DISCARD`] bytes.
+    ///
+    /// A host resets a connection whose request is not read, and a client whose connection is reset while
+    /// it sends does not get to read why it was refused.
+    pub(crate) fn discard(self) {
+        let (begun, mut read) = (now(), 0);
+        while read < DISCARD {
+            let left = LINGER.saturating_sub(now() - begun);
+            match self.stream.read(READ) {
+                Ok(_) if left == 0 => break,
+                Ok(chunk) if chunk.is_empty() => self.wait(left),
+                Ok(chunk) => read += chunk.len() as u64,
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Waits for the next bytes, but for no longer than `limit`, in milliseconds. Nothing else of this
+    /// instance has to run meanwhile.
+    fn wait(&self, limit: u64) {
+        let limit = monotonic_clock::subscribe_duration(limit * 1_000_000);
+        poll(&[&self.stream.subscribe(), &limit]);
+    }
+}
+
+/// The time by the monotonic clock, in milliseconds.
+fn now() -> u64 {
+    monotonic_clock::now() / 1_000_000
 }

@@ -66,7 +66,7 @@ on_every_host! {
         drop(client);
         if kind == Kind::Wash {
             // The guest's loopback is its own there: a mail server on the machine's is out of reach.
-            host.wait_for_output("the handler failed");
+            host.wait_for_output("handler failed");
             assert!(mailbox.mails().is_empty());
             return "no: a guest's loopback is not the machine's".into();
         }

@@ -130,6 +130,11 @@ impl Connection {
         assert!(self.read() > 0, "the connection ended without an answer");
     }
 
+    /// Waits until the other side has ended the connection.
+    pub fn wait_for_end(&mut self) {
+        while self.read() > 0 {}
+    }
+
     /// Ends the connection by a reset, not in good order.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();

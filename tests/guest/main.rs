@@ -8,10 +8,12 @@ mod broken_acks;
 mod cleanups;
 mod computes;
 mod failures;
+mod uploads;
 mod waits;
 
 use std::env;
 use std::fmt::Display;
+use std::time::Duration;
 
 use afterack::{Ack, Bytes, Delivery, Problem, Reply, Request, StatusCode};
 use wstd::http::{Body, Client};
@@ -19,8 +21,14 @@ use wstd::http::{Body, Client};
 /// What a behaviour may fail with.
 type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
-// A limit that tests can reach with a small body.
-afterack::export!(handler, limit = 256 * 1024);
+// Limits that tests can reach with a small body and soon.
+afterack::export!(
+    handler,
+    limit = 256 * 1024,
+    idle = Duration::from_secs(2),
+    patience = uploads::patience,
+    early = uploads::early,
+);
 
 async fn handler(request: Request<Bytes>, reply: Reply) -> Result {
     match request.uri().path() {
