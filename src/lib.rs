@@ -31,6 +31,8 @@ pub use ack::{Ack, AckError, BoxError};
 pub use bytes::Bytes;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 pub use problem::Problem;
+#[doc(hidden)]
+pub use reply::Open;
 pub use reply::{Delivery, Reply};
 pub use request::BODY_LIMIT;
 pub use turn::{SLICE, Slices, turn};

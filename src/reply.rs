@@ -90,11 +90,16 @@ impl Reply {
         self.cleanups.0.borrow_mut().push(Box::pin(cleanup));
     }
 
-    /// Answers with a body whose size nobody knows yet: each piece goes out as it is written.
-    #[cfg(feature = "component")]
-    pub(crate) fn open(self, head: Ack) -> Result<Open, AckError> {
+    /// Answers with the head of `head`, and a body of `length` bytes, if that is known, that is written
+    /// piece by piece.
+    ///
+    /// # Errors
+    /// [`AckError::Refused`] if the host does not take the headers.
+    #[doc(hidden)]
+    pub fn open(self, head: Ack, length: Option<u64>) -> Result<Open, AckError> {
         let (status, mut fields, _) = head.into_parts(&self.method);
         fields.retain(|(name, _)| name != "content-length");
+        fields.extend(length.map(|length| ("content-length".into(), length.to_string().into())));
         Response::start(status, &fields).map(Open)
     }
 
@@ -130,17 +135,24 @@ impl Reply {
 }
 
 /// A response that is written piece by piece. Dropped unfinished, it is broken off.
-#[cfg(feature = "component")]
-pub(crate) struct Open(Response);
+#[doc(hidden)]
+pub struct Open(Response);
 
-#[cfg(feature = "component")]
 impl Open {
-    /// Whether the client takes it.
-    pub(crate) async fn write(&self, piece: &[u8]) -> bool {
+    /// Writes all of `piece`; tells whether the client takes it.
+    pub async fn write(&self, piece: &[u8]) -> bool {
         self.0.write(piece).await.is_ok()
     }
 
-    pub(crate) fn finish(self) {
+    /// Whether the client has gone, as far as the host knows. Nothing is written for it.
+    ///
+    /// It is not to be asked after the last byte of a body of known length, whose stream has ended.
+    pub fn is_gone(&self) -> bool {
+        self.0.stream.check_write().is_err()
+    }
+
+    /// Ends the response.
+    pub fn finish(self) {
         self.0.finish();
     }
 }
@@ -190,7 +202,7 @@ pub(crate) fn answer_unanswered() {
     if UNANSWERED.with_borrow(Option::is_none) {
         return;
     }
-    let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the request's handler failed");
+    let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "request handler failed");
     let (status, fields, body) = Ack::from(problem).into_parts(&Method::GET);
     if let (Ok(response), Body::Bytes(body)) = (Response::start(status, &fields), body) {
         // At most 4096 bytes, as this function demands. An error means that the client has gone.

@@ -72,7 +72,7 @@ async fn handle(request: Request<Bytes>, reply: Reply) -> anyhow::Result<()> {
         Ok(Answer::Ack(ack)) => drop(reply.finish(mark(ack)).await),
         Ok(Answer::Events(id, heard)) => {
             service.begin();
-            events::send(reply.open(mark(event_stream()?))?, &*service.store, id, heard).await;
+            events::send(reply.open(mark(event_stream()?), None)?, &*service.store, id, heard).await;
         }
         Err(problem) => drop(reply.finish(mark(problem.into())).await),
     }

@@ -40,6 +40,39 @@ on_every_host! {
         "yes".into()
     }
 
+    /// Nothing is written meanwhile: the host tells by the stream alone.
+    fn a_response_without_a_reader_is_told_within(kind: Kind) -> String {
+        let (host, recorder) = guest(kind);
+        let mut longest = 0;
+        for (path, reset) in [("n=0", false), ("n=1000", false), ("n=0&by=reset", true)] {
+            let key = path.replace(['=', '&'], "-");
+            let mut client = Connection::open(host.address);
+            client.send(format!("GET /open-until-gone?{path}&key={key} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            client.wait_for_bytes();
+            recorder.wait(&key, 1);
+            sleep(Duration::from_millis(300));
+            assert_eq!(recorder.so_far(&key).len(), 1, "told while the client was there");
+            if reset { client.reset() } else { drop(client) }
+            let told = recorder.wait(&key, 2).remove(1);
+            let Ok(after) = told.parse::<u64>() else { return format!("never: {told}") };
+            longest = longest.max(after - 300);
+        }
+        assert!(longest < 2000, "{longest} ms");
+        "a second".into()
+    }
+
+    fn a_response_of_known_size_may_be_written_piece_by_piece(kind: Kind) -> String {
+        let (host, recorder) = guest(kind);
+        let mut client = Connection::open(host.address);
+        let answer = client.get("/open-sized?n=20&key=sized");
+        assert_eq!(answer.header("content-length"), Some("20"));
+        assert_eq!(answer.header("transfer-encoding"), None);
+        assert_eq!(answer.text(), "x".repeat(20));
+        assert_eq!(recorder.wait("sized", 1), ["20"]);
+        assert_eq!(client.get("/text?key=next").status, 202);
+        "yes".into()
+    }
+
     /// A reset within the first milliseconds: the request may never reach the guest, and then it was
     /// never acknowledged. How often it does is the host's row.
     fn of_requests_reset_at_once_these_ran(kind: Kind) -> String {

@@ -8,6 +8,7 @@ mod broken_acks;
 mod cleanups;
 mod computes;
 mod failures;
+mod opens;
 mod uploads;
 mod waits;
 
@@ -51,6 +52,8 @@ async fn handler(request: Request<Bytes>, reply: Reply) -> Result {
         "/fails-after" => failures::fails_after(request, reply).await,
         "/panics-before" => failures::panics_before(request, reply).await,
         "/panics-after" => failures::panics_after(request, reply).await,
+        "/open-until-gone" => opens::until_gone(request, reply).await,
+        "/open-sized" => opens::sized(request, reply).await,
         "/drops" => failures::drops(request, reply).await,
         "/sleeps" => waits::sleeps(request, reply).await,
         "/sleeps-first" => waits::sleeps_first(request, reply).await,
