@@ -135,8 +135,9 @@ impl Incoming {
                     upload.progress(chunk.len(), now());
                 }
                 Err(StreamError::Closed) => return Ok(body.into()),
-                Err(StreamError::LastOperationFailed(error)) => {
-                    let detail = format!("request body cut off: {upload}: {}", error.to_debug_string());
+                // The host's error may hold a backtrace of the host, which is not the client's business.
+                Err(StreamError::LastOperationFailed(_)) => {
+                    let detail = format!("request body broken off: {upload} could be read");
                     return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
                 }
             }

@@ -61,7 +61,7 @@ on_every_host! {
         client.wait_for_end();
         let took = begun.elapsed();
         assert!((2..10).contains(&took.as_secs()), "{took:?}");
-        assert_eq!(host.output("a slow upload is over").len(), 1);
+        host.wait_for_output("a slow upload is over");
         "yes".into()
     }
 
@@ -77,6 +77,7 @@ on_every_host! {
         }
         let detail = client.response("POST").problem(408);
         assert!(detail.ends_with("of 23 bytes after 2 s (at least 65536 every 2 s)"), "{detail}");
+        host.wait_for_output("a slow upload is over");
         assert_eq!(host.output("a slow upload asks for room").len(), 1);
         "yes".into()
     }
@@ -121,6 +122,17 @@ on_every_host! {
         client.wait_for_end();
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(10), "{took:?}");
+        "yes".into()
+    }
+
+    /// A host that keeps backtraces puts them into its errors.
+    fn a_malformed_body_is_a_400_without_the_hosts_own_words(kind: Kind) -> String {
+        let (setup, _recorder) = guest_setup(kind);
+        let host = setup.process_variable("RUST_BACKTRACE", "1").start();
+        let mut client = Connection::open(host.address);
+        client.send("POST /echo?key=x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send("5\r\n12345\r\nno size\r\n");
+        assert_eq!(client.response("POST").problem(400), "request body broken off: 5 bytes could be read");
         "yes".into()
     }
 
