@@ -13,11 +13,11 @@ use futures_core::Stream;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
-/// A complete response of known size: the answer that is sent before the work.
+/// A complete response of known size, which is sent before the work.
 ///
-/// The status is `202 Accepted` unless [`status`](Ack::status) says otherwise, and
-/// `Cache-Control: no-transform` goes with it unless [`header`](Ack::header) sets that header, so
-/// that a compressing proxy leaves the size true
+/// The status is `202 Accepted` unless [`status`](Ack::status) sets another. `Cache-Control` is
+/// `no-transform` unless [`header`](Ack::header) sets it, so that no proxy compresses the body and
+/// changes its size
 /// ([RFC 9111 §5.2.2.6](https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2.6)).
 ///
 /// ```
@@ -134,12 +134,12 @@ impl Ack {
         Ack::bytes("", Bytes::new())
     }
 
-    /// A body of exactly `length` bytes that is made while it is sent, in chunks of any size.
+    /// A body of exactly `length` bytes that is produced while it is sent, in chunks of any size.
     ///
-    /// No `Content-Type` is set. If the first chunk already shows that `length` is wrong, nothing of
-    /// the ack is sent and the client gets a 500 problem; if it shows later, the response is broken
-    /// off, so that no client takes it for complete. [`Delivery::Failed`](crate::Delivery::Failed)
-    /// then holds the error, which names both numbers.
+    /// No `Content-Type` is set. If the first chunk shows that `length` is wrong, the client gets a 500
+    /// problem instead of the ack. If a later one does, the response is broken off, so that no client
+    /// takes it for complete. [`Delivery::Failed`](crate::Delivery::Failed) holds the error, which names
+    /// both numbers.
     pub fn stream<S, E>(length: u64, chunks: S) -> Ack
     where
         S: Stream<Item = Result<Bytes, E>> + 'static,

@@ -14,11 +14,11 @@ use crate::{Ack, BODY_LIMIT, IDLE, Problem, Reply, reply};
 /// Makes an `async fn(Request<Bytes>, Reply) -> Result<(), E>` the component's
 /// [`wasi:http/incoming-handler`](https://github.com/WebAssembly/wasi-http/blob/main/wit/handler.wit).
 ///
-/// The handler gets the request with its whole body, and a [`Reply`](crate::Reply); `E` is anything
-/// that implements `Display`. An error it returns is logged; if it comes before the answer, the
-/// client gets a 500 problem.
+/// The handler gets the request with its whole body, and a [`Reply`](crate::Reply). `E` is anything that
+/// implements `Display`. An error is logged; if nothing was answered before, the client gets a 500
+/// problem.
 ///
-/// Two parameters bound the body, and a request that exceeds them is answered without the handler:
+/// Two parameters, in any order, bound the body. A request beyond them is answered without the handler:
 ///
 /// | parameter | type | default | answer |
 /// | --- | --- | --- | --- |
@@ -122,7 +122,7 @@ pub fn handle<H, E, P, G>(
     E: Display,
     P: FnOnce() -> Option<G>,
 {
-    // A panic traps the instance, and a trap after this answer leaves the answer standing.
+    // A panic traps the instance, but not before the host has this answer.
     panic::set_hook(Box::new(|panic| {
         eprintln!("afterack: {panic}");
         reply::answer_unanswered();

@@ -1,8 +1,8 @@
 //! *Answer first, work after*, for WebAssembly components that serve HTTP (`wasi:http` 0.2).
 //!
 //! A handler gets the whole request and a [`Reply`]. It answers with an [`Ack`], a response of known
-//! size, and goes on: [`Reply::finish`] ends the response, so the client has all of it and may leave,
-//! while what follows runs as the *continuation*, in the same invocation.
+//! size: [`Reply::finish`] ends the response, so that the client has all of it and may leave. What the
+//! handler does next is the *continuation*, in the same invocation.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/email.rs")]
@@ -10,10 +10,10 @@
 //!
 //! What to know before relying on it:
 //!
-//! - A continuation lives as long as its host lets it, and dies with it. `docs/hosts.md` in the
-//!   repository says what each host does.
+//! - A continuation ends with its host, or when its host ends it. `docs/hosts.md` in the repository
+//!   says what each host does.
 //! - Guests are not preempted: work that computes should give [`turn`]s, which [`Slices`] makes easy.
-//! - A panic traps the whole instance; before the answer, its client still gets a 500 problem.
+//! - A panic traps the whole instance. If it comes before the answer, the client gets a 500 problem.
 
 mod ack;
 mod handler;
@@ -38,7 +38,7 @@ pub use request::BODY_LIMIT;
 pub use turn::{SLICE, Slices, turn};
 pub use upload::IDLE;
 
-/// What [`export!`] needs from here; not for use by hand.
+/// What [`export!`] expands to; not for use by hand.
 #[doc(hidden)]
 pub mod __export {
     pub use crate::handler::{Parameters, handle};

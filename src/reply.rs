@@ -21,19 +21,19 @@ use crate::Problem;
 use crate::ack::{Ack, AckError, Body, Chunks};
 use crate::turn::turn_for_the_host;
 
-/// How long a client may take no byte of a large ack before it counts as gone: 30 s. A phone in a
-/// tunnel must not keep the work from beginning.
+/// How long a client may take no byte of a large ack before it counts as gone: 30 s. The work must not
+/// wait for a client that has lost its network.
 const STALLED: Duration = Duration::from_secs(30);
 
 thread_local! {
-    /// The outparam of the request that this instance is answering, until it is answered. It is here
-    /// and not in `Reply` so that a panic can still answer: a trap runs no destructors.
+    /// The outparam of the request that this instance is answering, until it is answered. It is not in
+    /// `Reply` because a panic must be able to answer, too, and a trap runs no destructors.
     static UNANSWERED: RefCell<Option<ResponseOutparam>> = const { RefCell::new(None) };
 }
 
 /// The right to answer a request, once.
 ///
-/// Dropped unanswered, it answers with a 500 problem, so that no client is left hanging.
+/// Dropped unanswered, it answers with a 500 problem, so that no client waits for nothing.
 ///
 /// ```compile_fail
 /// # async fn handler(reply: afterack::Reply) {
@@ -53,7 +53,7 @@ pub enum Delivery {
     Delivered,
     /// The client left before it had the whole response, or took none of it for 30 s.
     ClientGone,
-    /// The ack was not what it had declared: see [`Ack::stream`]. It is logged, too.
+    /// The ack was not sent as it was declared: see [`Ack::stream`]. The error is logged, too.
     Failed(AckError),
 }
 
@@ -63,11 +63,11 @@ impl Reply {
         Reply { method, cleanups: Cleanups::default() }
     }
 
-    /// Answers: sends the whole ack, ends the response, and gives the host a turn to get it out.
+    /// Answers: writes the whole ack, ends the response, and gives the host a turn to send it.
     ///
     /// After this the client has its answer and may leave; what the handler does next is the
-    /// continuation. It begins when the last byte is with the host, so a large ack takes as long as
-    /// its client does to read it, and a client that reads nothing for 30 s counts as gone.
+    /// continuation. It begins once the host has the last byte, so a large ack takes as long as its
+    /// client needs to read it. A client that reads nothing for 30 s counts as gone.
     pub async fn finish(self, ack: Ack) -> Delivery {
         let delivery = match self.send(ack).await {
             Ok(()) => Delivery::Delivered,
@@ -90,8 +90,8 @@ impl Reply {
         self.cleanups.0.borrow_mut().push(Box::pin(cleanup));
     }
 
-    /// Answers with the head of `head`, and a body of `length` bytes, if that is known, that is written
-    /// piece by piece.
+    /// Answers with the status and headers of `head`, and a body that is written piece by piece. With a
+    /// `length` it has to be that many bytes in all.
     ///
     /// # Errors
     /// [`AckError::Refused`] if the host does not take the headers.
@@ -112,7 +112,7 @@ impl Reply {
         let (length, first, rest) = match body {
             Body::Bytes(bytes) => (bytes.len() as u64, bytes, None),
             Body::Stream { length, mut chunks } => {
-                // Nothing is sent yet: a length that the first chunk gives the lie is still a 500.
+                // Nothing has been sent yet: a length that the first chunk disproves is still a 500.
                 let first = next(&mut chunks, length, 0).await?;
                 (length, first.unwrap_or_default(), Some(chunks))
             }
@@ -126,7 +126,7 @@ impl Reply {
                 response.write(&chunk).await?;
                 sent += chunk.len() as u64;
             }
-            // The last bytes are sent; a source that still goes on is found out here.
+            // All that was declared is sent: a source with more than that is an error.
             next(&mut chunks, length, sent).await?;
         }
         response.finish();
@@ -144,9 +144,10 @@ impl Open {
         self.0.write(piece).await.is_ok()
     }
 
-    /// Whether the client has gone, as far as the host knows. Nothing is written for it.
+    /// Whether the client has gone, as far as the host can tell without a byte being written.
     ///
-    /// It is not to be asked after the last byte of a body of known length, whose stream has ended.
+    /// It cannot while the client has sent bytes beyond its request: a write then finds out. After the
+    /// last byte of a body of known length the stream has ended, client or not.
     pub fn is_gone(&self) -> bool {
         self.0.stream.check_write().is_err()
     }
@@ -157,7 +158,7 @@ impl Open {
     }
 }
 
-/// The next chunk that is not empty, if the source gives what was declared.
+/// The next chunk that is not empty, or an error if the source's length is not the declared one.
 async fn next(chunks: &mut Chunks, declared: u64, sent: u64) -> Result<Option<Bytes>, AckError> {
     loop {
         match poll_fn(|cx| chunks.as_mut().poll_next(cx)).await {
@@ -196,8 +197,8 @@ impl Drop for Reply {
     }
 }
 
-/// Answers with a 500 problem if the request is still unanswered. Never waits for the client, so that
-/// it can stand in a destructor and in a panic hook.
+/// Answers with a 500 problem if the request is still unanswered. It does not wait for the client, as it
+/// is called by a destructor and by the panic hook.
 pub(crate) fn answer_unanswered() {
     if UNANSWERED.with_borrow(Option::is_none) {
         return;
@@ -205,13 +206,14 @@ pub(crate) fn answer_unanswered() {
     let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "request handler failed");
     let (status, fields, body) = Ack::from(problem).into_parts(&Method::GET);
     if let (Ok(response), Body::Bytes(body)) = (Response::start(status, &fields), body) {
-        // At most 4096 bytes, as this function demands. An error means that the client has gone.
+        // The body is shorter than the 4096 bytes that this function takes. An error means that the
+        // client has gone.
         let _ = response.stream.blocking_write_and_flush(&body);
         response.finish();
     }
 }
 
-/// A response on its way. Dropped unfinished, it is broken off, which every client can see.
+/// A response that is being sent. Dropped unfinished, it is broken off, which every client can see.
 struct Response {
     // Dropped before its body, as wasi:http demands: the order of the fields matters.
     stream: OutputStream,
@@ -219,7 +221,7 @@ struct Response {
 }
 
 impl Response {
-    /// Hands the head to the host, which from now on sends what is written.
+    /// Hands the head to the host, which sends what is written from now on.
     fn start(status: StatusCode, fields: &[(String, Vec<u8>)]) -> Result<Response, AckError> {
         let fields = Fields::from_list(fields).map_err(|error| AckError::Refused(error.to_string()))?;
         let response = OutgoingResponse::new(fields);
@@ -257,8 +259,8 @@ impl Response {
     /// Ends the response.
     fn finish(self) {
         drop(self.stream);
-        // An error here would be a body of the wrong size. `Reply::send` has seen to that, but for
-        // HEAD, whose body is rightly shorter than its `Content-Length` says.
+        // An error here is a body of the wrong size. `Reply::send` has checked it; only for HEAD it is
+        // rightly shorter than `Content-Length`.
         let _ = OutgoingBody::finish(self.body, None);
     }
 }

@@ -1,7 +1,7 @@
-//! The request, read whole and within a limit before anything is answered.
+//! The request, read to its end before it is answered, within limits.
 //!
-//! An ack says "I have it": that is only true once the last byte of the request is here. And what is
-//! read is bounded, because an instance's memory is.
+//! An ack says that the request has arrived, which is true once its last byte has. An instance's memory
+//! is limited, and so is the number of instances: a body has a largest size and a slowest pace.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
@@ -14,7 +14,7 @@ use wasi::io::streams::{InputStream, StreamError};
 use crate::Problem;
 use crate::upload::{STALL, Upload};
 
-/// The largest request body that is read unless [`export!`](crate::export) is told otherwise: 1 MiB.
+/// The largest request body unless [`export!`](crate::export) is told otherwise: 1 MiB.
 pub const BODY_LIMIT: u64 = 1024 * 1024;
 
 /// How long a refused body is still read, in milliseconds: 3 s in all.
@@ -26,15 +26,14 @@ const DISCARD: u64 = 16 * 1024 * 1024;
 /// The most bytes asked for in one read.
 const READ: u64 = 64 * 1024;
 
-/// A request that is being read. Dropping it tells the host that the rest is not wanted.
+/// A request body that is being read. Dropping it tells the host that the rest is not wanted.
 pub(crate) struct Incoming {
     stream: InputStream,
-    // The host lets go of the connection's read side when the body is dropped; a stream must be
-    // dropped before its body, so the order of these two fields matters.
+    // wasi:http demands that the stream is dropped before its body: the order of the fields matters.
     _body: IncomingBody,
 }
 
-/// The method of a request, whose answer depends on it (HEAD).
+/// The method of a request.
 pub(crate) fn method(request: &IncomingRequest) -> Method {
     match request.method() {
         WasiMethod::Get => Method::GET,
@@ -46,7 +45,7 @@ pub(crate) fn method(request: &IncomingRequest) -> Method {
         WasiMethod::Options => Method::OPTIONS,
         WasiMethod::Trace => Method::TRACE,
         WasiMethod::Patch => Method::PATCH,
-        // A name that is no token never gets through a host's own parser.
+        // A host's own parser refuses a name that is not a token.
         WasiMethod::Other(name) => Method::from_bytes(name.as_bytes()).unwrap_or(Method::OPTIONS),
     }
 }
@@ -56,12 +55,12 @@ pub(crate) fn head(request: &IncomingRequest, method: Method) -> Result<Request<
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let mut head = Request::new(());
     *head.method_mut() = method;
-    // The origin form, as servers get it (RFC 9112 §3.2.1); the authority is in the `host` header.
+    // The origin form (RFC 9112 §3.2.1): the authority is in the `host` header.
     let path = request.path_with_query().unwrap_or_else(|| "/".into());
     *head.uri_mut() =
-        Uri::from_maybe_shared(path).map_err(|error| bad(format!("the request's path: {error}")))?;
+        Uri::from_maybe_shared(path).map_err(|error| bad(format!("invalid request path: {error}")))?;
     *head.headers_mut() = headers(&request.headers()).map_err(|name| {
-        bad(format!("the request's header `{name}` has a character that no header may have"))
+        bad(format!("invalid request header `{name}`: character not allowed in its name or value"))
     })?;
     Ok(head)
 }

@@ -1,9 +1,9 @@
-//! Turns for the host: a guest is not preempted, so it has to let others run.
+//! Turns for the host: a guest is not preempted, so it has to yield.
 //!
-//! While a continuation computes, the host thread under it can neither send acks nor accept requests,
-//! not even this continuation's own ack, which is finished but still to be sent. A turn ends that: the
-//! guest sleeps for the shortest time a host knows, and the thread does what is waiting. Only a timer
-//! that is still running makes a host switch; polling something that is ready already does not.
+//! While a continuation computes, its host thread sends no acks and accepts no requests. It does not
+//! even send this continuation's own ack, which is finished but not sent. A turn is a sleep of the
+//! shortest time that a host knows, in which the thread does what is waiting. Only a timer that is
+//! still running makes a host switch; a poll of something that is ready does not.
 
 use std::time::Duration;
 
@@ -12,26 +12,26 @@ use wstd::time::{Instant, Timer};
 
 /// How long [`Slices`] lets a continuation compute between two turns.
 ///
-/// Shorter slices answer other clients sooner and compute less; README has the measurements.
+/// With shorter slices other clients are answered sooner and less is computed; README has measurements.
 pub const SLICE: Duration = Duration::from_millis(7);
 
-/// The shortest time that every host's timer really waits; tokio's timers count in milliseconds.
+/// The shortest time that every host's timer waits: tokio's timers count in milliseconds.
 const TURN: Duration = Duration::from_millis(1);
 
 /// Gives the host a turn: about 1 ms in which it sends, receives and runs other requests.
 ///
 /// [`Reply::finish`](crate::Reply::finish) ends with one. A continuation that computes for more than
-/// a few milliseconds should go on giving them; [`Slices`] does that at the right times.
+/// a few milliseconds should give one every few milliseconds, which [`Slices`] does.
 pub async fn turn() {
     Timer::after(TURN.into()).wait().await;
 }
 
-/// The same by fewer calls, for where nothing else of this instance has to run meanwhile.
+/// The same with fewer calls, for when nothing else in this instance has to run meanwhile.
 pub(crate) fn turn_for_the_host() {
     subscribe_duration(TURN.as_nanos() as u64).block();
 }
 
-/// Cuts computing work into slices, with a turn for the host between two of them.
+/// Divides computing work into slices, with a turn for the host between two of them.
 ///
 /// ```no_run
 /// # async fn work(pages: Vec<String>) {
@@ -55,7 +55,7 @@ impl Slices {
         Slices::of(SLICE)
     }
 
-    /// Slices of this length: others wait for their answers about this long at a time.
+    /// Slices of this length, which is about how long others wait for their answers.
     pub fn of(length: Duration) -> Slices {
         Slices { length, begun: Instant::now() }
     }
