@@ -6,11 +6,14 @@ use super::host::Host;
 use super::job::{Id, Input};
 use super::store::{Put, Store};
 use super::worker::Worker;
-use super::{Config, notify};
-use crate::{Bytes, HeaderValue, Problem, Request, StatusCode, header};
+use super::{Config, fields, notify};
+use crate::{Bytes, HeaderMap, HeaderValue, Problem, Request, StatusCode, header};
 
 /// The longest idempotency key, in bytes.
 const KEY: usize = 255;
+
+/// The longest `Content-Type`, in bytes.
+const CONTENT_TYPE: usize = 1024;
 
 /// When a client that finds the queue full should come back, in seconds.
 const FULL: &str = "10";
@@ -26,16 +29,17 @@ pub fn accept(
 ) -> Result<(Id, bool), Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let kind = Worker::find(worker)?;
-    let content_type = match request.headers().get(header::CONTENT_TYPE).map(HeaderValue::to_str) {
-        Some(Ok(value)) => Some(value.to_owned()),
-        Some(Err(_)) => return Err(bad("Content-Type: it is not ASCII".into())),
-        None => None,
-    };
+    let headers = request.headers();
+    check_encoding(headers)?;
+    let content_type = fields::one(headers, "content-type")?;
+    if let Some(length) = content_type.map(str::len).filter(|length| *length > CONTENT_TYPE) {
+        return Err(bad(format!("Content-Type too long: {length} bytes (limit {CONTENT_TYPE})")));
+    }
     let input = Input {
         worker: worker.into(),
-        content_type,
-        notify: notify::targets(request.headers(), config)?,
-        key: key(request, worker).map_err(bad)?,
+        content_type: content_type.map(str::to_owned),
+        notify: notify::targets(headers, config)?,
+        key: key(request, worker)?,
         request: String::new(),
         size: request.body().len(),
         body: request.body().to_vec(),
@@ -46,7 +50,7 @@ pub fn accept(
     // A request that was answered before is answered again, however full the queue is.
     let is_known = input.key.as_ref().map(|key| store.knows(key)).transpose()?.unwrap_or(false);
     if !is_known && store.is_full(config.queue, host.wall())? {
-        let detail = format!("{} jobs wait, as many as AFTERACK_QUEUE allows", config.queue);
+        let detail = format!("queue full: {} jobs wait (limit AFTERACK_QUEUE)", config.queue);
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
         return Err(problem.with(header::RETRY_AFTER, HeaderValue::from_static(FULL)));
     }
@@ -54,23 +58,37 @@ pub fn accept(
         Put::New => Ok((id, true)),
         Put::Known(known) => Ok((known, false)),
         Put::Conflict => {
-            let detail = "Idempotency-Key: another request has used this key";
+            let detail = "Idempotency-Key already used: by a request that was not the same";
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
         }
     }
 }
 
-/// The digest of the request's idempotency key, which is its worker's own.
-fn key(request: &Request<Bytes>, worker: &str) -> Result<Option<String>, String> {
-    let mut values = request.headers().get_all("idempotency-key").iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err("Idempotency-Key: there are several".into());
+/// Bodies are stored as they come: one that is encoded would reach no worker that could read it
+/// ([RFC 9110 §15.5.16](https://www.rfc-editor.org/rfc/rfc9110#section-15.5.16)).
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let encodings = fields::list(headers, "content-encoding");
+    match encodings.iter().find(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+        None => Ok(()),
+        Some(encoding) => {
+            let detail = format!("unsupported Content-Encoding: {encoding} (expected none)");
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+                .with(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+        }
     }
-    match value.as_bytes().len() {
-        0 => Err("Idempotency-Key: it is empty".into()),
-        length if length > KEY => Err(format!("Idempotency-Key: it is {length} bytes; {KEY} are allowed")),
-        _ => Ok(Some(digest(&[worker.as_bytes(), value.as_bytes()]))),
+}
+
+/// The digest of the request's idempotency key, which is its worker's own. A key may be quoted, as the
+/// header's draft has it, or not.
+fn key(request: &Request<Bytes>, worker: &str) -> Result<Option<String>, Problem> {
+    let bad =
+        |reason: String| Problem::new(StatusCode::BAD_REQUEST, format!("invalid Idempotency-Key: {reason}"));
+    let Some(value) = fields::one(request.headers(), "idempotency-key")? else { return Ok(None) };
+    let key = fields::unquote(value);
+    match key.len() {
+        0 => Err(bad("empty".into())),
+        length if length > KEY => Err(bad(format!("{length} bytes (limit {KEY})"))),
+        _ => Ok(Some(digest(&[worker.as_bytes(), key.as_bytes()]))),
     }
 }
 

@@ -1,14 +1,16 @@
 //! The settings: environment variables, the one kind of configuration that all hosts share.
 //!
-//! They are read anew by every invocation, which costs microseconds, and every mistake in them is named
-//! at once: a service that runs with half of its settings is worse than one that says what is wrong.
+//! They cannot change while an instance lives, and are read once. A mistake in them is named in every
+//! answer: a service that runs with half of its settings is worse than one that says what is wrong.
 
+use std::cell::OnceCell;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::store::SLOTS;
 use crate::mail::{Address, MailError, Smtp};
-use crate::{BODY_LIMIT, Problem, StatusCode};
+use crate::{BODY_LIMIT, IDLE, Problem, StatusCode};
 
 /// The settings of this invocation.
 #[derive(Debug)]
@@ -37,6 +39,10 @@ pub struct Config {
     pub notify_for: Duration,
     /// `AFTERACK_BODY`: the largest input, in bytes.
     pub body: u64,
+    /// `AFTERACK_IDLE`: how long an upload may make no progress.
+    pub idle: Duration,
+    /// `AFTERACK_WAITERS`: how many clients may wait for an answer at once.
+    pub waiters: usize,
     /// `AFTERACK_TOKEN`: what clients must show.
     pub token: Option<String>,
     /// `AFTERACK_ORIGINS`: whose pages may use this in a browser; `*` is everybody's.
@@ -65,6 +71,8 @@ impl Default for Config {
             keep: 7 * 24 * 3600 * SECOND,
             notify_for: 4 * 24 * 3600 * SECOND,
             body: BODY_LIMIT,
+            idle: IDLE,
+            waiters: 64,
             token: None,
             origins: Vec::new(),
             smtp: None,
@@ -75,13 +83,21 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the environment.
+    /// The settings of this instance.
     ///
     /// # Errors
-    /// A 500 problem that names every variable that is wrong, its value, and why.
-    pub fn read() -> Result<Config, Problem> {
-        Config::parse(wasi::cli::environment::get_environment())
-            .map_err(|mistakes| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, mistakes.join("; ")))
+    /// A 500 problem that names every variable that is wrong, its value, and what is expected.
+    pub fn get() -> Result<Rc<Config>, Problem> {
+        thread_local! {
+            static CONFIG: OnceCell<Result<Rc<Config>, String>> = const { OnceCell::new() };
+        }
+        let read = || {
+            Config::parse(wasi::cli::environment::get_environment())
+                .map(Rc::new)
+                .map_err(|mistakes| mistakes.join("; "))
+        };
+        let config = CONFIG.with(|config| config.get_or_init(read).clone());
+        config.map_err(|mistakes| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, mistakes))
     }
 
     fn parse(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, Vec<String>> {
@@ -95,7 +111,7 @@ impl Config {
                 "DRAINS" => number(&value, 1..=SLOTS).map(|drains| config.drains = drains),
                 "LANES" => number(&value, 1..=10_000).map(|lanes| config.lanes = lanes),
                 "QUEUE" => number(&value, 1..=10_000_000).map(|queue| config.queue = queue),
-                "LEASE" => duration(&value).map(|lease| config.lease = lease),
+                "LEASE" => lease(&value).map(|lease| config.lease = lease),
                 "BUDGET" => duration(&value).map(|budget| config.budget = Some(budget)),
                 "SELF" => base(&value).map(|base| config.base = Some(base)),
                 "ATTEMPTS" => number(&value, 1..=1000).map(|attempts| config.attempts = attempts as u32),
@@ -103,12 +119,14 @@ impl Config {
                 "KEEP" => duration(&value).map(|keep| config.keep = keep),
                 "NOTIFY_FOR" => duration(&value).map(|time| config.notify_for = time),
                 "BODY" => size(&value).map(|size| config.body = size),
-                "TOKEN" => token(value).map(|token| config.token = Some(token)),
+                "IDLE" => duration(&value).map(|idle| config.idle = idle),
+                "WAITERS" => number(&value, 0..=10_000).map(|waiters| config.waiters = waiters),
+                "TOKEN" => token(&value).map(|token| config.token = Some(token)),
                 "ORIGINS" => origins(&value).map(|origins| config.origins = origins),
                 "SMTP" => server(&value).map(|server| config.smtp = Some(server)),
                 "MAIL_FROM" => address(&value).map(|address| config.mail_from = Some(address)),
                 "NOTIFY_ALLOW" => patterns(&value).map(|patterns| config.notify_allow = patterns),
-                _ => Err("there is no such setting".into()),
+                _ => Err("unknown setting".into()),
             };
             mistakes.extend(result.err().map(wrong));
         }
@@ -127,63 +145,99 @@ fn size(text: &str) -> Result<u64, String> {
     let size = number.trim_end().parse().ok().and_then(|number: u64| number.checked_mul(unit));
     match size {
         Some(size) if size <= MOST => Ok(size),
-        Some(_) => Err(format!("`{text}` is more than 64MiB")),
-        None => Err(format!("`{text}` is no size; it is written like 1000, 64KiB or 1MiB")),
+        Some(_) => Err(format!("{text} is out of range (at most 64MiB)")),
+        None => Err(format!("invalid size `{text}` (expected e.g. 1000, 64KiB, 1MiB)")),
     }
 }
 
 fn store(text: &str) -> Result<String, String> {
     match text.strip_prefix("dir:") {
         Some(path) if path.starts_with('/') => Ok(path.into()),
-        _ => Err(format!("`{text}` is no store; there is: dir:/data, a directory that the host mounts")),
+        _ => Err(format!("invalid store `{text}` (expected dir: and an absolute path, e.g. dir:/data)")),
     }
 }
 
 fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     let (least, most) = (range.start(), range.end());
-    let number = text.parse().map_err(|_| format!("`{text}` is no number; it may be {least} to {most}"))?;
-    if range.contains(&number) { Ok(number) } else { Err(format!("`{text}` is not {least} to {most}")) }
+    let number = text.parse().map_err(|_| format!("invalid number `{text}` (expected {least} to {most})"))?;
+    if range.contains(&number) {
+        Ok(number)
+    } else {
+        Err(format!("{text} is out of range ({least} to {most})"))
+    }
 }
 
 /// `500ms`, `30s`, `5m`, `7d`. At least 1 ms, at most a year.
 fn duration(text: &str) -> Result<Duration, String> {
     const RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(366 * 24 * 3600);
     let time = humantime::parse_duration(text)
-        .map_err(|error| format!("`{text}` is no time like 500ms, 30s, 5m or 7d: {error}"))?;
-    if RANGE.contains(&time) { Ok(time) } else { Err(format!("`{text}` is not 1ms to 366d")) }
+        .map_err(|_| format!("invalid duration `{text}` (expected e.g. 500ms, 30s, 5m, 7d)"))?;
+    if RANGE.contains(&time) { Ok(time) } else { Err(format!("{text} is out of range (1ms to 366d)")) }
+}
+
+/// A lease: long enough for a busy instance to renew it, short enough that nobody waits for it for long.
+fn lease(text: &str) -> Result<Duration, String> {
+    const RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+    let lease = duration(text)?;
+    if RANGE.contains(&lease) { Ok(lease) } else { Err(format!("{text} is out of range (1s to 10m)")) }
 }
 
 fn durations(text: &str) -> Result<RangeInclusive<Duration>, String> {
-    let (least, most) = text.split_once("..").ok_or_else(|| format!("`{text}` is no range like 1s..5m"))?;
+    let (least, most) =
+        text.split_once("..").ok_or_else(|| format!("invalid range `{text}` (expected e.g. 1s..5m)"))?;
     let (least, most) = (duration(least)?, duration(most)?);
-    if least <= most { Ok(least..=most) } else { Err(format!("`{text}` begins after its end")) }
+    if least <= most {
+        Ok(least..=most)
+    } else {
+        Err(format!("invalid range `{text}` (it ends before it begins)"))
+    }
 }
 
 fn base(text: &str) -> Result<String, String> {
+    let is_http = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
     match text.parse::<http::Uri>() {
-        Ok(uri) if uri.scheme().is_some() && uri.query().is_none() => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
-        _ => Err(format!("`{text}` is no URL like http://127.0.0.1:8080")),
+        Ok(uri) if is_http(&uri) && uri.query().is_none() => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(format!("invalid URL `{text}` (expected e.g. http://127.0.0.1:8080)")),
     }
 }
 
 fn origins(text: &str) -> Result<Vec<String>, String> {
-    let wrong = |origin: &&str| *origin != "*" && !is_origin(origin);
-    match text.split_whitespace().find(wrong) {
-        Some(origin) => Err(format!("`{origin}` is no origin like https://example.com")),
-        None => Ok(text.split_whitespace().map(str::to_owned).collect()),
+    for origin in text.split_whitespace().filter(|origin| *origin != "*") {
+        check_origin(origin).map_err(|reason| format!("invalid origin `{origin}`: {reason}"))?;
     }
+    Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Scheme, host and port, as browsers write it ([RFC 6454](https://www.rfc-editor.org/rfc/rfc6454#section-6.2)).
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, host)) = text.split_once("://") else { return false };
-    !scheme.is_empty() && !host.is_empty() && !host.contains('/') && text == text.to_ascii_lowercase()
+fn check_origin(text: &str) -> Result<(), &'static str> {
+    let expected = "expected scheme and host in lower case, e.g. https://example.com";
+    let (scheme, host) = text.split_once("://").ok_or(expected)?;
+    let (host, port) = match host.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (host, None),
+    };
+    let is_host = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._~[]:".contains(c);
+    match (scheme, port) {
+        _ if text.contains('*') => Err("no browser sends a wildcard (name each origin, or * alone)"),
+        _ if host.contains('/') || port.is_some_and(|port| port.contains('/')) => {
+            Err("no browser sends a path or a slash after the host")
+        }
+        ("https", Some("443")) | ("http", Some("80")) => Err("no browser sends the default port"),
+        _ if scheme.is_empty() || host.is_empty() || !host.chars().all(is_host) => Err(expected),
+        _ if !scheme.chars().all(|c| c.is_ascii_lowercase() || "+-.".contains(c)) => Err(expected),
+        (_, Some(port)) if port.parse::<u16>().is_err() => Err("invalid port"),
+        _ => Ok(()),
+    }
 }
 
-fn token(text: String) -> Result<String, String> {
-    if text.is_empty() { Err("it is empty, which would let everybody in".into()) } else { Ok(text) }
+/// A token, without the white space around it that files and shells bring along.
+fn token(text: &str) -> Result<String, String> {
+    let token = text.trim();
+    match token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        _ if token.is_empty() => Err("empty (it would let everybody in)".into()),
+        false => Err("invalid token (expected visible ASCII characters, as a header can have)".into()),
+        true => Ok(token.to_owned()),
+    }
 }
 
 fn server(text: &str) -> Result<Smtp, String> {
@@ -197,7 +251,7 @@ fn address(text: &str) -> Result<Address, String> {
 fn patterns(text: &str) -> Result<Vec<String>, String> {
     let wrong = |pattern: &&str| !pattern.starts_with("mailto:");
     match text.split_whitespace().find(wrong) {
-        Some(pattern) => Err(format!("`{pattern}` is no mailto: pattern, like mailto:*@example.com")),
+        Some(pattern) => Err(format!("invalid pattern `{pattern}` (expected e.g. mailto:*@example.com)")),
         None => Ok(text.split_whitespace().map(str::to_ascii_lowercase).collect()),
     }
 }
@@ -215,7 +269,7 @@ pub mod tests {
         let config = config(&[
             ("PATH", "/bin"),
             ("AFTERACK_BODY", "64KiB"),
-            ("AFTERACK_TOKEN", "s3cret"),
+            ("AFTERACK_TOKEN", "s3cret\n"),
             ("AFTERACK_SMTP", "smtp://127.0.0.1:2525"),
             ("AFTERACK_MAIL_FROM", "afterack@localhost"),
             ("AFTERACK_NOTIFY_ALLOW", "mailto:*@example.com mailto:Boss@example.org"),
@@ -259,25 +313,61 @@ pub mod tests {
         ])
         .unwrap_err();
         for (mistake, text) in mistakes.iter().zip([
-            "AFTERACK_BODY: `lots`",
-            "AFTERACK_SMTP: `http://mail`",
-            "AFTERACK_MAIL_FROM: `me`",
-            "AFTERACK_NOTIFY_ALLOW: `https://*`",
-            "AFTERACK_TOKEN: it is empty",
-            "AFTERACK_TOKN: there is no such setting",
-            "AFTERACK_STORE: `sqlite` is no store",
-            "AFTERACK_DRAINS: `9` is not 1 to 8",
-            "AFTERACK_LANES: `0` is not 1 to 10000",
-            "AFTERACK_QUEUE: `many` is no number",
-            "AFTERACK_LEASE: `30` is no time",
-            "AFTERACK_BUDGET: `0s` is not 1ms to 366d",
-            "AFTERACK_SELF: `localhost` is no URL",
-            "AFTERACK_BACKOFF: `5m..1s` begins after its end",
-            "AFTERACK_ORIGINS: `https://a.org/` is no origin",
+            "AFTERACK_BODY: invalid size `lots` (expected e.g. 1000, 64KiB, 1MiB)",
+            "AFTERACK_SMTP: ",
+            "AFTERACK_MAIL_FROM: ",
+            "AFTERACK_NOTIFY_ALLOW: invalid pattern `https://*`",
+            "AFTERACK_TOKEN: empty",
+            "AFTERACK_TOKN: unknown setting",
+            "AFTERACK_STORE: invalid store `sqlite`",
+            "AFTERACK_DRAINS: 9 is out of range (1 to 8)",
+            "AFTERACK_LANES: 0 is out of range (1 to 10000)",
+            "AFTERACK_QUEUE: invalid number `many` (expected 1 to 10000000)",
+            "AFTERACK_LEASE: invalid duration `30`",
+            "AFTERACK_BUDGET: 0s is out of range (1ms to 366d)",
+            "AFTERACK_SELF: invalid URL `localhost`",
+            "AFTERACK_BACKOFF: invalid range `5m..1s`",
+            "AFTERACK_ORIGINS: invalid origin `https://a.org/`",
         ]) {
             assert!(mistake.starts_with(text), "{mistake}");
         }
         assert_eq!(mistakes.len(), 15);
+    }
+
+    #[test]
+    fn a_token_is_what_a_header_can_have() {
+        for text in ["s3cret", "s3cret\n", " s3cret\t"] {
+            assert_eq!(token(text).as_deref(), Ok("s3cret"));
+        }
+        for text in ["", " \n", "two words", "a\0b", "pä"] {
+            assert!(token(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_what_a_browser_sends() {
+        for text in
+            ["https://a.org", "http://localhost:3000", "https://[::1]:8443", "app://local", "* https://b.org"]
+        {
+            assert!(origins(text).is_ok(), "{text}");
+        }
+        for text in [
+            "https://*.example.com",
+            "https://a.org:443",
+            "http://a.org:80",
+            "https://A.org",
+            "HTTPS://a.org",
+            "https://a.org/",
+            "https://a.org/x",
+            "https://",
+            "a.org",
+            "https://a.org:99999",
+            "https://user@a.org",
+            "null",
+        ] {
+            let error = origins(text).unwrap_err();
+            assert!(error.contains(&format!("`{text}`")), "{error}");
+        }
     }
 
     #[test]
@@ -288,7 +378,7 @@ pub mod tests {
         for text in
             ["", "MiB", "-1", "1.5MiB", "1GB", "65MiB", "99999999999999999999", "18446744073709551615KiB"]
         {
-            assert!(size(text).unwrap_err().contains(&format!("`{text}`")));
+            assert!(size(text).unwrap_err().contains(text));
         }
     }
 }

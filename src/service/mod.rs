@@ -4,81 +4,91 @@
 //! be wrong with it is found out before the answer, because nothing after it changes what the client saw.
 
 mod accept;
+mod answers;
 mod config;
 mod cors;
 mod engine;
-mod events;
 mod fault;
+mod fields;
 mod host;
 mod job;
+mod links;
 mod metrics;
 mod notify;
 mod prefer;
 mod status;
 mod store;
+mod ticket;
 mod time;
+mod waiting;
 mod worker;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
-use http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use wstd::runtime::{Task, spawn};
-use wstd::task::sleep;
-use wstd::time::Instant;
 
-use crate::{Ack, AckError, BODY_LIMIT, Bytes, Method, Problem, Reply, Request, StatusCode};
+use crate::{Ack, BODY_LIMIT, Bytes, HeaderMap, IDLE, Method, Problem, Reply, Request, StatusCode};
+use answers::{conflict, json, no_job, no_resource, not_allowed};
 use config::Config;
-use engine::{Cancelled, Engine, Retried};
+use engine::{Cancelled, Engine, Retried, is_over, state_of};
 use host::{Host, Real};
 use job::{Id, State};
+use links::Links;
 use prefer::Prefer;
 use store::{Dir, Found, Store};
+use waiting::Admitted;
 
-crate::export!(handle, limit = Config::read().map_or(BODY_LIMIT, |config| config.body));
-
-/// How often a request that waits for the end of a job looks for it.
-const LOOK: Duration = Duration::from_millis(50);
+crate::export!(
+    handle,
+    limit = Config::get().map_or(BODY_LIMIT, |config| config.body),
+    idle = Config::get().map_or(IDLE, |config| config.idle),
+    patience = patience,
+    early = cors::mark_early
+);
 
 /// How soon a client may look for news of the job it has posted, in seconds.
 const NEWS: &str = "1";
 
 /// What the client hears.
 enum Answer {
-    Ack(Ack),
-    /// The events of this job after the one with this number.
+    Now(Ack),
+    /// How this job has ended, or stands in the end, after this head.
+    Ended(Id, Ack, Prefer, Admitted),
+    /// The same for the one who has posted it.
+    Posted(Id, Ack, Prefer, Admitted),
+    /// The events of this job but for the one with this number.
     Events(Id, Option<u64>),
 }
 
 async fn handle(request: Request<Bytes>, reply: Reply) -> anyhow::Result<()> {
-    let config = match Config::read() {
-        Ok(config) => Rc::new(config),
+    let config = match Config::get() {
+        Ok(config) => config,
         Err(problem) => {
             eprintln!("afterack: {}", problem.detail());
             reply.finish(problem.into()).await;
             return Ok(());
         }
     };
-    let service = Service::new(config.clone());
+    let service = Service::new(config.clone(), request.headers());
     let answer = match cors::preflight(&request, &config) {
-        Some(ack) => Ok(Answer::Ack(ack)),
-        None => service.answer(&request).await,
+        Some(ack) => Ok(Answer::Now(ack)),
+        None => service.answer(&request),
     };
-    let mark = |ack| cors::mark(ack, request.headers(), &config);
-    match answer {
-        Ok(Answer::Ack(ack)) => drop(reply.finish(mark(ack)).await),
-        Ok(Answer::Events(id, heard)) => {
-            service.begin();
-            events::send(reply.open(mark(event_stream()?), None)?, &*service.store, id, heard).await;
-        }
-        Err(problem) => drop(reply.finish(mark(problem.into())).await),
+    if let Err(problem) = service.send(answer, &request, reply).await {
+        eprintln!("afterack: {}", problem.detail());
     }
     fault::point("answered");
     service.carry_on().await;
     Ok(())
+}
+
+/// Whether one more upload may be slow: it holds an instance for as long.
+fn patience() -> Option<Admitted> {
+    let config = Config::get().ok()?;
+    let service = Service::new(config.clone(), &HeaderMap::new());
+    Admitted::new(&service.store, &*service.host, &config)
 }
 
 /// One request's view of the service.
@@ -86,6 +96,7 @@ struct Service {
     config: Rc<Config>,
     store: Rc<dyn Store>,
     host: Rc<dyn Host>,
+    links: Links,
     /// The job that this request has brought.
     own: Cell<Option<Id>>,
     /// What comes after the answer, if it had to begin before.
@@ -93,17 +104,92 @@ struct Service {
 }
 
 impl Service {
-    fn new(config: Rc<Config>) -> Service {
+    fn new(config: Rc<Config>, headers: &HeaderMap) -> Service {
         let host = Rc::new(Real::new());
         let store = Rc::new(Dir::mounted(&config.store, host.clone()));
-        Service { config, store, host, own: Cell::default(), work: Cell::default() }
+        let links = Links::of(headers, &config);
+        Service { config, store, host, links, own: Cell::default(), work: Cell::default() }
     }
 
-    /// Begins what else comes after the answer: an answer that waits for a job's end must not wait for
-    /// somebody else to run it.
+    /// What the request asks for.
+    fn answer(&self, request: &Request<Bytes>) -> Result<Answer, Problem> {
+        let decoded: Option<Vec<String>> =
+            request.uri().path().split('/').skip(1).map(fields::percent_decoded).collect();
+        let decoded = decoded.ok_or_else(|| no_resource(request.uri().path()))?;
+        let path: Vec<&str> = decoded.iter().map(String::as_str).collect();
+        // A ticket opens the events of one job only.
+        let has_ticket = matches!(path.as_slice(), ["jobs", _, "events"]) && ticket_of(request).is_some();
+        if !matches!(path.as_slice(), ["healthz"]) && !has_ticket {
+            answers::authorize(request, &self.config)?;
+        }
+        let get = [Method::GET, Method::HEAD].contains(request.method());
+        let answer = match (request.method(), path.as_slice()) {
+            (_, ["healthz"]) if get => self.health(),
+            (_, ["healthz"]) => Err(not_allowed(request, "GET, HEAD")),
+            (_, ["metrics"]) if get => self.metrics(),
+            (_, ["metrics"]) => Err(not_allowed(request, "GET, HEAD")),
+            (&Method::POST, ["drain"]) => self.drain(),
+            (_, ["drain"]) => Err(not_allowed(request, "POST")),
+            (&Method::POST, ["jobs", worker]) => return self.accept(request, worker),
+            (&Method::DELETE, ["jobs", id]) => self.cancel(id),
+            (_, ["jobs", id]) if get => return self.status(request, id),
+            (_, ["jobs", _]) => Err(not_allowed(request, "GET, HEAD, POST, DELETE")),
+            (_, ["jobs", id, "output"]) if get => self.output(id),
+            (_, ["jobs", _, "output"]) => Err(not_allowed(request, "GET, HEAD")),
+            (_, ["jobs", id, "events"]) if get => return self.events(request, id),
+            (_, ["jobs", _, "events"]) => Err(not_allowed(request, "GET, HEAD")),
+            (&Method::POST, ["jobs", id, "retry"]) => self.retry(id),
+            (_, ["jobs", _, "retry"]) => Err(not_allowed(request, "POST")),
+            (&Method::POST, ["jobs", id, "ticket"]) => self.ticket(id),
+            (_, ["jobs", _, "ticket"]) => Err(not_allowed(request, "POST")),
+            _ => Err(no_resource(request.uri().path())),
+        };
+        answer.map(Answer::Now)
+    }
+
+    /// Sends the answer. One that waits comes with the work begun: it must not wait for somebody else to do
+    /// that.
+    async fn send(
+        &self,
+        answer: Result<Answer, Problem>,
+        request: &Request<Bytes>,
+        reply: Reply,
+    ) -> Result<(), Problem> {
+        let mark = |ack| cors::mark(ack, request.headers(), &self.config);
+        match answer {
+            Ok(Answer::Now(ack)) => drop(reply.finish(mark(ack)).await),
+            Err(problem) => drop(reply.finish(mark(problem.into())).await),
+            Ok(Answer::Ended(id, head, prefer, _admitted)) => {
+                self.begin();
+                let response = reply.open(mark(head), None)?;
+                let body = |found: &Found| status::full(found, &self.links).to_string().into_bytes();
+                waiting::answer(response, &*self.store, id, prefer, body).await;
+            }
+            Ok(Answer::Posted(id, head, prefer, _admitted)) => {
+                self.begin();
+                let length = waiting::longest_brief(id, &self.links);
+                let response = reply.open(mark(head), Some(length as u64))?;
+                let body =
+                    |found: &Found| waiting::padded(&status::brief(id, state_of(found), &self.links), length);
+                waiting::answer(response, &*self.store, id, prefer, body).await;
+            }
+            Ok(Answer::Events(id, heard)) => {
+                self.begin();
+                let admitted = Admitted::new(&self.store, &*self.host, &self.config);
+                let response = reply.open(mark(answers::event_stream()?), None)?;
+                if request.method() == Method::HEAD {
+                    response.finish();
+                } else {
+                    waiting::send_events(response, &*self.store, (id, heard), &self.links, admitted).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins what else comes after the answer.
     fn begin(&self) {
-        let engine = Rc::new(self.engine());
-        self.work.set(Some(spawn(engine.carry_on(self.own.take()))));
+        self.work.set(Some(spawn(Rc::new(self.engine()).carry_on(self.own.take()))));
     }
 
     /// What comes after the answer, whatever that was.
@@ -118,39 +204,7 @@ impl Service {
         Engine::new(self.store.clone(), self.config.clone(), self.host.clone())
     }
 
-    async fn answer(&self, request: &Request<Bytes>) -> Result<Answer, Problem> {
-        let path: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-        if !matches!(path.as_slice(), ["healthz"]) {
-            authorize(request, &self.config)?;
-        }
-        let get = [Method::GET, Method::HEAD].contains(request.method());
-        let answer = match (request.method(), path.as_slice()) {
-            (_, ["healthz"]) if get => self.health(),
-            (_, ["healthz"]) => Err(not_allowed(request, "GET, HEAD")),
-            (_, ["metrics"]) if get => self.metrics(),
-            (_, ["metrics"]) => Err(not_allowed(request, "GET, HEAD")),
-            (&Method::POST, ["drain"]) => self.drain(),
-            (_, ["drain"]) => Err(not_allowed(request, "POST")),
-            (&Method::POST, ["jobs", worker]) => self.accept(request, worker).await,
-            (&Method::DELETE, ["jobs", id]) => self.cancel(id),
-            (_, ["jobs", id]) if get => self.status(request, id).await,
-            (_, ["jobs", _]) => Err(not_allowed(request, "GET, HEAD, POST, DELETE")),
-            (_, ["jobs", id, "output"]) if get => self.output(id),
-            (_, ["jobs", _, "output"]) => Err(not_allowed(request, "GET, HEAD")),
-            (&Method::GET, ["jobs", id, "events"]) => return self.events(request, id),
-            (_, ["jobs", _, "events"]) => Err(not_allowed(request, "GET")),
-            (&Method::POST, ["jobs", id, "retry"]) => self.retry(id),
-            (_, ["jobs", _, "retry"]) => Err(not_allowed(request, "POST")),
-            _ => {
-                let detail = format!("there is nothing at `{}`", request.uri().path());
-                Err(Problem::new(StatusCode::NOT_FOUND, detail))
-            }
-        };
-        answer.map(Answer::Ack)
-    }
-
-    /// `GET /healthz`: 200 as long as requests are answered, the settings are right and the store is
-    /// there.
+    /// `GET /healthz`: 200 as long as requests are answered, the settings are right and jobs can be recorded.
     fn health(&self) -> Result<Ack, Problem> {
         self.store.open()?;
         json(StatusCode::OK, serde_json::json!({ "status": "ok" }))
@@ -158,11 +212,9 @@ impl Service {
 
     /// `GET /metrics`.
     fn metrics(&self) -> Result<Ack, Problem> {
-        self.store.open()?;
-        let counts = self.store.counts()?;
-        Ok(Ack::text(metrics::text(&counts))
-            .status(StatusCode::OK)?
-            .header(CONTENT_TYPE, metrics::CONTENT_TYPE)?)
+        let counts = self.store.open().and_then(|()| self.store.counts())?;
+        let ack = Ack::text(metrics::text(&counts)).status(StatusCode::OK)?;
+        Ok(ack.header(CONTENT_TYPE, metrics::CONTENT_TYPE)?)
     }
 
     /// `POST /drain`: what every request does after its answer is all that this one does.
@@ -171,67 +223,63 @@ impl Service {
     }
 
     /// `POST /jobs/{worker}`: 202 for a job that is recorded.
-    async fn accept(&self, request: &Request<Bytes>, worker: &str) -> Result<Ack, Problem> {
-        self.store.open()?;
-        let prefer = Prefer::read(request.headers());
+    fn accept(&self, request: &Request<Bytes>, worker: &str) -> Result<Answer, Problem> {
         let (id, is_new) = accept::accept(request, worker, &*self.store, &self.config, &*self.host)?;
+        let mut state = State::Queued;
         if is_new {
             self.own.set(Some(id));
+        } else if let Some(found) = self.store.find(id)? {
+            state = state_of(&found);
         }
-        let mut state = State::Queued;
-        if prefer.wait.is_some() {
-            self.begin();
-            if let Some(found) = self.wait(id, &prefer).await? {
-                state = engine::state_of(&found);
-            }
-        }
-        let ack = json(StatusCode::ACCEPTED, status::brief(id, state))?
-            .header(LOCATION, status::url(id))?
-            .header(RETRY_AFTER, NEWS)?;
-        applied(ack, &prefer)
+        let mut prefer = Prefer::read(request.headers());
+        let admitted = self.admit(&mut prefer, status::is_end(state));
+        let ack = json(StatusCode::ACCEPTED, status::brief(id, state, &self.links))?;
+        let ack = ack.header(LOCATION, self.links.job(id))?.header(RETRY_AFTER, NEWS)?;
+        let ack = applied(ack, &prefer)?;
+        Ok(match admitted {
+            Some(admitted) => Answer::Posted(id, ack, prefer, admitted),
+            None => Answer::Now(ack),
+        })
     }
 
     /// `GET /jobs/{id}`: how the job stands, now or when it has ended.
-    async fn status(&self, request: &Request<Bytes>, id: &str) -> Result<Ack, Problem> {
-        let prefer = Prefer::read(request.headers());
-        let mut found = self.find(id)?;
-        if prefer.wait.is_some() && !status::is_end(engine::state_of(&found)) {
-            self.begin();
-            found = self.wait(found.job.id, &prefer).await?.ok_or_else(|| unknown(id))?;
-        }
-        applied(json(StatusCode::OK, status::full(&found))?, &prefer)
+    fn status(&self, request: &Request<Bytes>, id: &str) -> Result<Answer, Problem> {
+        let found = self.find(id)?;
+        let mut prefer = Prefer::read(request.headers());
+        let is_head = request.method() == Method::HEAD;
+        let admitted = self.admit(&mut prefer, is_head || is_over(&found));
+        let ack = json(StatusCode::OK, status::full(&found, &self.links))?;
+        let ack = applied(ack, &prefer)?;
+        Ok(match admitted {
+            Some(admitted) => Answer::Ended(found.job.id, ack, prefer, admitted),
+            None => Answer::Now(ack),
+        })
     }
 
-    /// The job as soon as it has ended, or as it is when the client will not wait any longer.
-    async fn wait(&self, id: Id, prefer: &Prefer) -> Result<Option<Found>, Problem> {
-        let begun = Instant::now();
-        let wait = prefer.wait().unwrap_or_default();
-        loop {
-            let found = self.store.find(id)?;
-            let is_over = found.as_ref().is_none_or(|found| status::is_end(engine::state_of(found)));
-            if is_over || Duration::from(begun.elapsed()) >= wait {
-                return Ok(found);
-            }
-            sleep(LOOK.into()).await;
+    /// The permission to wait, if the client would like that, there is something to wait for, and not too
+    /// many others wait. Otherwise `wait` is not applied, as RFC 7240 allows.
+    fn admit(&self, prefer: &mut Prefer, is_over: bool) -> Option<Admitted> {
+        let wants = prefer.time().is_some();
+        let admitted = (wants && !is_over).then(|| Admitted::new(&self.store, &*self.host, &self.config));
+        let admitted = admitted.flatten();
+        if wants && !is_over && admitted.is_none() {
+            prefer.wait = None;
         }
+        admitted
     }
 
     /// `GET /jobs/{id}/output`: what the job has made, as it is.
     fn output(&self, id: &str) -> Result<Ack, Problem> {
         let found = self.find(id)?;
-        match found.job.run.end {
-            Some(job::End { state: State::Succeeded, content_type, .. }) => {
-                let output = self.store.output(found.job.id)?.ok_or_else(|| unknown(id))?;
-                Ok(Ack::binary(output)
-                    .status(StatusCode::OK)?
-                    .header(CONTENT_TYPE, content_type.unwrap_or_default())?
-                    .header(CACHE_CONTROL, "no-store, no-transform")?
-                    // It may come from anywhere: no browser should guess what it is.
-                    .header("x-content-type-options", "nosniff")?)
+        let state = state_of(&found);
+        let Found { job, .. } = found;
+        match job.run.end {
+            Some(end) if state == State::Succeeded => {
+                let output = self.store.output(job.id)?.ok_or_else(|| no_job(id))?;
+                answers::output(output, &end.content_type.unwrap_or_default())
             }
             _ => {
-                let state = engine::state_of(&found).name();
-                let detail = format!("job {id} has no output: it is {state}");
+                let detail = format!("no output: job {id} is {} (expected succeeded)", state.name());
                 Err(Problem::new(StatusCode::NOT_FOUND, detail))
             }
         }
@@ -239,63 +287,68 @@ impl Service {
 
     /// `GET /jobs/{id}/events`; 204 for a client that has heard the last one, so that it stays away.
     fn events(&self, request: &Request<Bytes>, id: &str) -> Result<Answer, Problem> {
-        let job = self.find(id)?.job;
+        if let (Some(ticket), Some(token)) = (ticket_of(request), &self.config.token) {
+            let id = Id::parse(id).ok_or_else(|| no_job(id))?;
+            if !ticket::is_valid(&ticket, token, id, self.host.wall()) {
+                return Err(answers::unauthorized(
+                    "invalid or expired ticket (expected one of the last 60 s)",
+                ));
+            }
+        }
+        let found = self.find(id)?;
         let heard = request.headers().get("last-event-id");
         let heard = heard.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        if events::is_heard(&job, heard) {
-            return Ok(Answer::Ack(Ack::empty().status(StatusCode::NO_CONTENT)?));
+        if waiting::is_heard(&found, heard) {
+            return Ok(Answer::Now(Ack::empty().status(StatusCode::NO_CONTENT)?));
         }
-        Ok(Answer::Events(job.id, heard))
+        Ok(Answer::Events(found.job.id, heard))
+    }
+
+    /// `POST /jobs/{id}/ticket`: what opens the events of this job without a token, for a minute.
+    fn ticket(&self, id: &str) -> Result<Ack, Problem> {
+        let id = self.find(id)?.job.id;
+        let events = format!("{}/events", self.links.job(id));
+        let body = match &self.config.token {
+            Some(token) => {
+                let (ticket, expires) = ticket::issue(token, id, self.host.wall());
+                let events = format!("{events}?ticket={ticket}");
+                serde_json::json!({ "events": events, "ticket": ticket, "expires": expires.to_string() })
+            }
+            None => serde_json::json!({ "events": events, "ticket": null, "expires": null }),
+        };
+        json(StatusCode::OK, body)
     }
 
     /// `DELETE /jobs/{id}`: cancels a job that has not ended.
     fn cancel(&self, id: &str) -> Result<Ack, Problem> {
-        let parsed = Id::parse(id).ok_or_else(|| unknown(id))?;
+        let parsed = Id::parse(id).ok_or_else(|| no_job(id))?;
         match self.engine().cancel(parsed)? {
-            Cancelled::Yes(state) => json(StatusCode::ACCEPTED, status::brief(id, state)),
-            Cancelled::TooLate(state) => {
-                Err(conflict(id, state, "only a job that has not ended is cancelled"))
-            }
-            Cancelled::Unknown => Err(unknown(id)),
+            Cancelled::Yes(state) => json(StatusCode::ACCEPTED, status::brief(parsed, state, &self.links)),
+            Cancelled::TooLate(state) => Err(conflict(parsed, state, "queued or running")),
+            Cancelled::Unknown => Err(no_job(id)),
         }
     }
 
     /// `POST /jobs/{id}/retry`: queues a job again that has failed or was cancelled.
     fn retry(&self, id: &str) -> Result<Ack, Problem> {
-        let parsed = Id::parse(id).ok_or_else(|| unknown(id))?;
+        let parsed = Id::parse(id).ok_or_else(|| no_job(id))?;
         match self.engine().retry(parsed)? {
-            Retried::Yes => json(StatusCode::ACCEPTED, status::brief(id, State::Queued)),
-            Retried::No(state) => Err(conflict(id, state, "only a failed or cancelled job is tried again")),
-            Retried::Unknown => Err(unknown(id)),
+            Retried::Yes => json(StatusCode::ACCEPTED, status::brief(parsed, State::Queued, &self.links)),
+            Retried::No(state) => Err(conflict(parsed, state, "failed or cancelled")),
+            Retried::Unknown => Err(no_job(id)),
         }
     }
 
     fn find(&self, id: &str) -> Result<Found, Problem> {
-        let parsed = Id::parse(id).ok_or_else(|| unknown(id))?;
-        self.store.find(parsed)?.ok_or_else(|| unknown(id))
+        let parsed = Id::parse(id).ok_or_else(|| no_job(id))?;
+        self.store.find(parsed)?.ok_or_else(|| no_job(id))
     }
 }
 
-fn unknown(id: &str) -> Problem {
-    let id: String = id.chars().take(100).collect();
-    Problem::new(StatusCode::NOT_FOUND, format!("there is no job `{id}`"))
-}
-
-fn conflict(id: &str, state: State, rule: &str) -> Problem {
-    Problem::new(StatusCode::CONFLICT, format!("job {id} is {}; {rule}", state.name()))
-}
-
-/// JSON that no cache keeps and no proxy changes.
-fn json(status: StatusCode, body: serde_json::Value) -> Result<Ack, Problem> {
-    Ok(Ack::json(body.to_string()).status(status)?.header(CACHE_CONTROL, "no-store, no-transform")?)
-}
-
-/// The head of a stream of events.
-fn event_stream() -> Result<Ack, AckError> {
-    Ack::empty()
-        .status(StatusCode::OK)?
-        .header(CONTENT_TYPE, "text/event-stream")?
-        .header(CACHE_CONTROL, "no-store, no-transform")
+/// The ticket in a request's query, if it has one.
+fn ticket_of(request: &Request<Bytes>) -> Option<String> {
+    let pairs = request.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
+    fields::percent_decoded(pairs.into_iter().find(|(name, _)| *name == "ticket")?.1)
 }
 
 fn applied(ack: Ack, prefer: &Prefer) -> Result<Ack, Problem> {
@@ -303,34 +356,4 @@ fn applied(ack: Ack, prefer: &Prefer) -> Result<Ack, Problem> {
         Some(applied) => Ok(ack.header("preference-applied", applied)?),
         None => Ok(ack),
     }
-}
-
-/// An ack of our own that cannot be built is a mistake of ours.
-impl From<AckError> for Problem {
-    fn from(error: AckError) -> Problem {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-    }
-}
-
-fn not_allowed(request: &Request<Bytes>, methods: &'static str) -> Problem {
-    let detail = format!("`{}` takes {methods}, not {}", request.uri().path(), request.method());
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).with(ALLOW, HeaderValue::from_static(methods))
-}
-
-/// Lets through who has the token, if there is one ([RFC 6750](https://www.rfc-editor.org/rfc/rfc6750)).
-fn authorize(request: &Request<Bytes>, config: &Config) -> Result<(), Problem> {
-    let Some(token) = &config.token else { return Ok(()) };
-    let given = request.headers().get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-    let is_bearer = given.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-    if is_bearer && is_equal(given[7..].trim_ascii(), token.as_bytes()) {
-        return Ok(());
-    }
-    let detail = "this needs `Authorization: Bearer …` with the token that AFTERACK_TOKEN holds";
-    let challenge = HeaderValue::from_static("Bearer realm=\"afterack\"");
-    Err(Problem::new(StatusCode::UNAUTHORIZED, detail).with(WWW_AUTHENTICATE, challenge))
-}
-
-/// Compares in a time that does not tell where two secrets differ.
-fn is_equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }

@@ -3,21 +3,21 @@
 use serde_json::{Value, json};
 
 use super::engine::state_of;
-use super::job::{Input, Run, State, Tell};
+use super::job::{Id, Input, Run, State, Tell};
+use super::links::Links;
 use super::store::Found;
 
-/// The URL of a job, on this component.
-pub fn url(id: impl std::fmt::Display) -> String {
-    format!("/jobs/{id}")
-}
+/// All states of a job.
+pub const STATES: [State; 5] =
+    [State::Queued, State::Running, State::Succeeded, State::Failed, State::Cancelled];
 
 /// The body of the 202 and of everything else that only says where a job stands.
-pub fn brief(id: impl std::fmt::Display, state: State) -> Value {
-    json!({ "id": id.to_string(), "state": state, "status": url(id) })
+pub fn brief(id: Id, state: State, links: &Links) -> Value {
+    json!({ "id": id.to_string(), "state": state, "status": links.job(id) })
 }
 
 /// All that clients may know of a job but its output, whose URL it has.
-pub fn full(found: &Found) -> Value {
+pub fn full(found: &Found, links: &Links) -> Value {
     let (id, input, run) = (found.job.id, &found.job.input, &found.job.run);
     let state = state_of(found);
     let has_begun = matches!(state, State::Running | State::Succeeded);
@@ -33,7 +33,7 @@ pub fn full(found: &Found) -> Value {
         "updated": run.updated.max(id.created()).to_string(),
         "finished": run.end.as_ref().filter(|_| is_end(state)).map(|end| end.finished.to_string()),
         "error": run.error,
-        "output": (state == State::Succeeded).then(|| format!("{}/output", url(id))),
+        "output": (state == State::Succeeded).then(|| format!("{}/output", links.job(id))),
         "notifications": notifications(input, run),
     })
 }

@@ -370,6 +370,11 @@ pub fn state_of(found: &Found) -> State {
     }
 }
 
+/// Whether a job has ended, and is not about to begin again.
+pub fn is_over(found: &Found) -> bool {
+    found.job.run.end.is_some() && found.asked != Some(Ask::Retry)
+}
+
 /// What a client sees of a store that fails.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {

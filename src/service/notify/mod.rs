@@ -4,11 +4,12 @@ mod mail;
 
 use crate::mail::Address;
 use crate::service::config::Config;
+use crate::service::fields::percent_decoded;
 use crate::service::job::Job;
 use crate::{HeaderMap, Problem, StatusCode};
 
 /// Whom a job's end is told to.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Target {
     /// `mailto:` ([RFC 6068](https://www.rfc-editor.org/rfc/rfc6068)), without header fields.
     Mail(Address),
@@ -22,47 +23,53 @@ pub struct Untold {
     pub is_temporary: bool,
 }
 
-/// The targets that a request names, as URIs, all of them allowed and possible.
+/// The most targets of a job.
+const TARGETS: usize = 16;
+
+/// The targets that a request names, as URIs, all of them allowed and possible. They are divided by commas
+/// or white space, in one line or several; who is named twice is told once.
 ///
 /// # Errors
-/// A 400 problem for what is no target, and a 403 problem for one that the settings do not allow.
+/// A 400 problem for what is no target and for too many, and a 403 problem for one that the settings do not
+/// allow.
 pub fn targets(headers: &HeaderMap, config: &Config) -> Result<Vec<String>, Problem> {
-    let mut targets = Vec::new();
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, format!("invalid Notify: {detail}"));
+    let (mut targets, mut known) = (Vec::new(), Vec::new());
     for value in headers.get_all("notify") {
-        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-        let text = value.to_str().map_err(|_| bad("Notify: a URI is ASCII".into()))?;
-        for uri in text.split_whitespace() {
-            let target = parse(uri).map_err(|reason| bad(format!("Notify: {reason}")))?;
+        let text = value.to_str().map_err(|_| bad("not ASCII".into()))?;
+        let uris = text.split(|c: char| c == ',' || c.is_ascii_whitespace());
+        for uri in uris.filter(|uri| !uri.is_empty()) {
+            let target = parse(uri).map_err(bad)?;
             allow(&target, config).map_err(|detail| Problem::new(StatusCode::FORBIDDEN, detail))?;
+            if known.contains(&target) {
+                continue;
+            }
+            known.push(target);
             targets.push(uri.to_owned());
+            if targets.len() > TARGETS {
+                return Err(bad(format!("too many targets (at most {TARGETS})")));
+            }
         }
     }
     Ok(targets)
 }
 
 fn parse(uri: &str) -> Result<Target, String> {
-    let Some(address) = uri.strip_prefix("mailto:") else {
-        return Err(format!("`{uri}` is no mailto: URI, the one kind of target there is"));
-    };
+    let invalid = |reason: String| format!("`{uri}`: {reason}");
+    let (scheme, address) = uri.split_once(':').unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case("mailto") {
+        return Err(invalid("unknown kind of target (expected mailto:address)".into()));
+    }
     if address.contains('?') {
-        return Err(format!("`{uri}` has header fields; afterack writes its mails itself"));
+        return Err(invalid("header fields are not supported (expected mailto:address)".into()));
     }
-    let address = percent_decoded(address).ok_or_else(|| format!("`{uri}` has a broken percent escape"))?;
+    let address = percent_decoded(address).ok_or_else(|| invalid("invalid percent escape".into()))?;
+    // RFC 5321 §2.4: only what stands before the @ may depend on case.
+    let address = match address.split_once('@') {
+        Some((name, domain)) => format!("{name}@{}", domain.to_ascii_lowercase()),
+        None => address,
+    };
     address.parse().map(Target::Mail).map_err(|error: crate::mail::MailError| error.to_string())
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut pieces = text.split('%');
-    let mut decoded = pieces.next()?.as_bytes().to_vec();
-    for piece in pieces {
-        let (digits, rest) = piece.split_at_checked(2)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return None;
-        }
-        decoded.push(u8::from_str_radix(digits, 16).ok()?);
-        decoded.extend_from_slice(rest.as_bytes());
-    }
-    String::from_utf8(decoded).ok()
 }
 
 fn allow(target: &Target, config: &Config) -> Result<(), String> {
@@ -75,11 +82,11 @@ fn allow(target: &Target, config: &Config) -> Result<(), String> {
         None => *pattern == uri,
     };
     if !config.notify_allow.iter().any(matches) {
-        return Err(format!("Notify: AFTERACK_NOTIFY_ALLOW does not allow `{uri}`"));
+        return Err(format!("Notify target not allowed: `{uri}` (see AFTERACK_NOTIFY_ALLOW)"));
     }
     match (&config.smtp, &config.mail_from) {
-        (None, _) => Err("Notify: no mail can be sent, AFTERACK_SMTP is not set".into()),
-        (_, None) => Err("Notify: no mail can be sent, AFTERACK_MAIL_FROM is not set".into()),
+        (None, _) => Err("Notify target not available: no mail server (see AFTERACK_SMTP)".into()),
+        (_, None) => Err("Notify target not available: no sender (see AFTERACK_MAIL_FROM)".into()),
         _ => Ok(()),
     }
 }
@@ -112,7 +119,10 @@ mod tests {
 
     #[test]
     fn targets_are_read_and_allowed_by_pattern() {
-        assert_eq!(check("mailto:*", "mailto:a@b.org  mailto:c%2Bd@e.org"), Ok(2));
+        assert_eq!(check("mailto:*", "mailto:a@b.org  mailto:c%2Bd@e.org,MAILTO:x@b.org ,"), Ok(3));
+        assert_eq!(check("mailto:*", &"mailto:a@b.org,mailto:a@B.org ".repeat(100)), Ok(1));
+        let many: String = (0..17).map(|n| format!("mailto:a{n}@b.org ")).collect();
+        assert!(check("mailto:*", &many).unwrap_err().1.contains("at most 16"));
         assert_eq!(check("mailto:*@b.org", "mailto:A@B.org"), Ok(1));
         assert_eq!(check("mailto:a@b.org", "mailto:a@b.org"), Ok(1));
         for (allowed, notify) in [
@@ -141,7 +151,7 @@ mod tests {
         ] {
             let (status, detail) = check("mailto:*", notify).unwrap_err();
             assert_eq!(status, StatusCode::BAD_REQUEST, "{notify}: {detail}");
-            assert!(detail.starts_with("Notify: ") && !detail.contains('\n'), "{detail}");
+            assert!(detail.starts_with("invalid Notify: ") && !detail.contains('\n'), "{detail}");
         }
     }
 }

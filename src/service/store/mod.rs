@@ -23,6 +23,9 @@ use super::time::Time;
 /// The most slots for drains that a store has.
 pub const SLOTS: usize = 8;
 
+/// How long a client that waits is counted.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -264,8 +267,8 @@ pub trait Store {
     /// When there is something to remove, as far as that is known.
     fn expires(&self, keep: Duration) -> Result<Option<Time>>;
 
-    /// Lets a client wait for at most `longest`, if fewer than `most` do.
-    fn admit(&self, most: usize, now: Time, longest: Duration) -> Result<Option<Waiter>>;
+    /// Lets a client wait, if fewer than `most` do, for at most [`LONGEST_WAIT`].
+    fn admit(&self, most: usize, now: Time) -> Result<Option<Waiter>>;
 
     /// The client waits no longer.
     fn dismiss(&self, waiter: Waiter) -> Result<()>;

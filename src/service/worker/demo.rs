@@ -55,14 +55,14 @@ impl Task {
             return Ok(Task::default());
         }
         let task: Task = serde_json::from_slice(input).map_err(|error| {
-            format!("the demo worker's input is like {{\"steps\":5,\"step_ms\":1000}}: {error}")
+            format!("invalid input: {error} (expected e.g. {{\"steps\":5,\"step_ms\":1000}})")
         })?;
         if !(1..=STEPS).contains(&task.steps) {
-            return Err(format!("steps is {}; it may be 1 to {STEPS}", task.steps));
+            return Err(format!("steps: {} is out of range (1 to {STEPS})", task.steps));
         }
         for (name, ms) in [("step_ms", task.step_ms), ("retry_after_ms", task.retry_after_ms.unwrap_or(0))] {
             if ms > MS {
-                return Err(format!("{name} is {ms}; it may be 0 to {MS}"));
+                return Err(format!("{name}: {ms} is out of range (0 to {MS})"));
             }
         }
         Ok(task)
@@ -77,7 +77,9 @@ pub async fn step(job: &Job) -> Result<Next, Failure> {
         [] => 0,
         bytes => {
             let bytes = bytes.try_into();
-            u64::from_be_bytes(bytes.map_err(|_| Failure::Fatal("its checkpoint is no number".into()))?)
+            u64::from_be_bytes(
+                bytes.map_err(|_| Failure::Fatal("invalid checkpoint (expected 8 bytes)".into()))?,
+            )
         }
     };
     #[cfg(feature = "faults")]
@@ -129,9 +131,9 @@ mod tests {
         for (input, named) in [
             ("{", "EOF"),
             ("[]x", "trailing"),
-            (r#"{"steps":0}"#, "steps is 0; it may be 1 to 10000"),
-            (r#"{"step_ms":3600001}"#, "step_ms is 3600001; it may be 0 to 3600000"),
-            (r#"{"retry_after_ms":3600001}"#, "retry_after_ms is 3600001"),
+            (r#"{"steps":0}"#, "steps: 0 is out of range (1 to 10000)"),
+            (r#"{"step_ms":3600001}"#, "step_ms: 3600001 is out of range (0 to 3600000)"),
+            (r#"{"retry_after_ms":3600001}"#, "retry_after_ms: 3600001 is out of range"),
             (r#"{"steps":-1}"#, "-1"),
             (r#"{"sleep":1}"#, "sleep"),
             ("\u{ff}", "expected value"),

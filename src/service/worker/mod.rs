@@ -53,7 +53,7 @@ impl Worker {
         match name {
             "demo" => Ok(Worker::Demo),
             _ => {
-                let detail = format!("there is no worker `{name}`; there is: demo");
+                let detail = format!("no worker `{name}` (available: demo)");
                 Err(Problem::new(StatusCode::NOT_FOUND, detail))
             }
         }

@@ -548,8 +548,8 @@ impl<F: Folder> Store for Dir<F> {
         self.files.first_expiry(keep)
     }
 
-    fn admit(&self, most: usize, now: Time, longest: Duration) -> Result<Option<Waiter>> {
-        self.with_folders(|| self.files.admit_waiter(most, now, longest))
+    fn admit(&self, most: usize, now: Time) -> Result<Option<Waiter>> {
+        self.with_folders(|| self.files.admit_waiter(most, now))
     }
 
     fn dismiss(&self, waiter: Waiter) -> Result<()> {

@@ -4,26 +4,25 @@
 //! waiters/UNTIL.SIGN         somebody waits, at most until then
 //! ```
 
-use std::time::Duration;
-
 use super::files::Files;
 use super::folder::Folder;
-use crate::service::store::{Result, Waiter};
+use crate::service::store::{LONGEST_WAIT, Result, Waiter};
 use crate::service::time::{TOLERANCE, Time};
 
 impl<F: Folder> Files<F> {
     /// Lets somebody wait, if fewer than `most` do. What a crash has left, or a clock that was ahead,
     /// counts for no longer than a wait lasts.
-    pub fn admit_waiter(&self, most: usize, now: Time, longest: Duration) -> Result<Option<Waiter>> {
+    pub fn admit_waiter(&self, most: usize, now: Time) -> Result<Option<Waiter>> {
         if most == 0 {
             return Ok(None);
         }
-        let waiter = Waiter { name: format!("waiters/{:013}.{}", (now + longest).0, self.token()) };
+        let waiter = Waiter { name: format!("waiters/{:013}.{}", (now + LONGEST_WAIT).0, self.token()) };
         self.append(&waiter.name, b"")?;
         let mut waiting = 0;
         for name in self.names("waiters")? {
             let until = name.split_once('.').and_then(|(until, _)| until.parse().ok()).map(Time);
-            match until.filter(|until| *until + TOLERANCE >= now && *until <= now + longest + TOLERANCE) {
+            match until.filter(|until| *until + TOLERANCE >= now && *until <= now + LONGEST_WAIT + TOLERANCE)
+            {
                 Some(_) => waiting += 1,
                 None => self.remove_if_any(&format!("waiters/{name}"))?,
             }
