@@ -10,15 +10,10 @@ mod socket;
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use mail_builder::MessageBuilder;
-use wstd::future::FutureExt;
 
 pub use address::Address;
-
-/// How long a whole dialogue may take: 30 s.
-const DIALOGUE: Duration = Duration::from_secs(30);
 
 /// The server that mail is handed to, written `smtp://host:port` (25 if no port is given).
 ///
@@ -40,6 +35,7 @@ pub struct Mail {
     to: Address,
     subject: String,
     text: String,
+    message_id: String,
 }
 
 /// Why a mail cannot be made or was not sent.
@@ -47,10 +43,10 @@ pub struct Mail {
 #[non_exhaustive]
 pub enum MailError {
     /// Not the address of an SMTP server.
-    #[error("`{0}` is no SMTP server; it is written smtp://host:port")]
+    #[error("invalid SMTP server: `{0}` (expected smtp://host:port)")]
     Server(String),
     /// Not an address that mail can go to.
-    #[error("`{address}` is no mail address: {reason}")]
+    #[error("invalid mail address: `{address}` ({reason})")]
     Address {
         /// What was given, with control characters escaped.
         address: String,
@@ -58,8 +54,12 @@ pub enum MailError {
         reason: &'static str,
     },
     /// The subject is longer than a line or is more than one.
-    #[error("the subject {0:?} has a control character, or more than 200 characters")]
+    #[error("invalid subject: {0:?} (expected one line of at most 200 characters)")]
     Subject(String),
+    /// Not the left and right part of a Message-ID
+    /// ([RFC 5322 §3.6.4](https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4)).
+    #[error("invalid Message-ID: {0:?} (expected name@domain, without white space or brackets)")]
+    MessageId(String),
     /// The server cannot be reached, or the connection broke.
     #[error("SMTP server {server}: {error}")]
     Connection {
@@ -101,27 +101,45 @@ impl Mail {
         if subject.chars().any(char::is_control) || subject.chars().count() > 200 {
             return Err(MailError::Subject(subject.chars().take(200).collect()));
         }
-        Ok(Mail { from: from.parse()?, to: to.parse()?, subject: subject.into(), text: text.into() })
+        let (from, to): (Address, Address) = (from.parse()?, to.parse()?);
+        let message_id = format!("{}@{}", unique(), from.domain());
+        Ok(Mail { from, to, subject: subject.into(), text: text.into(), message_id })
+    }
+
+    /// Sets the Message-ID, without its angle brackets. A mail has one of its own from the beginning; it is
+    /// set for one that is made anew to be sent again, so that its reader gets it once.
+    ///
+    /// # Errors
+    /// [`MailError::MessageId`] if it is not of the form `name@domain`, or has more than 200 bytes.
+    pub fn message_id(mut self, id: &str) -> Result<Mail, MailError> {
+        let is_plain = |c: char| c.is_ascii_graphic() && !"<>()\"\\,;:".contains(c);
+        let parts = id.split('@').collect::<Vec<_>>();
+        if id.len() > 200 || parts.len() != 2 || parts.contains(&"") || !id.chars().all(is_plain) {
+            return Err(MailError::MessageId(id.chars().take(200).collect()));
+        }
+        id.clone_into(&mut self.message_id);
+        Ok(self)
     }
 
     /// The message as it goes over the wire, but for dot-stuffing.
     fn message(&self) -> std::io::Result<Vec<u8>> {
         let (from, to) = (self.from.as_str(), self.to.as_str());
-        let seed = wasi::random::random::get_random_u64();
-        let nanoseconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let id = format!("{seed:x}.{:x}@{}", nanoseconds.unwrap_or_default().as_nanos(), self.from.domain());
         MessageBuilder::new()
             .from(from)
             .to(to)
             .subject(self.subject.as_str())
-            .message_id(id)
+            .message_id(self.message_id.as_str())
             .text_body(self.text.as_str())
             .write_to_vec()
     }
 }
 
 impl Smtp {
-    /// Hands a mail to the server, within 30 s.
+    /// Hands a mail to the server. Once the server has said that it has the mail, this succeeds, however
+    /// the connection ends.
+    ///
+    /// Each of the server's replies has the limit of
+    /// [RFC 5321 §4.5.3.2](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.2): 2 to 10 minutes.
     ///
     /// # Errors
     /// [`MailError::Connection`] if the server cannot be reached or the connection breaks, and
@@ -129,22 +147,26 @@ impl Smtp {
     pub async fn send(&self, mail: &Mail) -> Result<(), MailError> {
         let connection = |error| MailError::Connection { server: self.to_string(), error };
         let message = mail.message().map_err(connection)?;
-        let dialogue = async {
-            let mut socket = socket::connect(&self.host, self.port).await?;
-            dialogue::send(&mut socket, mail.from.as_str(), mail.to.as_str(), &message).await
-        };
-        match dialogue.timeout(wstd::time::Duration::from(DIALOGUE)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(dialogue::Error::Io(error))) => Err(connection(error)),
-            Ok(Err(dialogue::Error::Refused { command, reply })) => {
+        let mut socket = socket::connect(&self.host, self.port).await.map_err(connection)?;
+        match dialogue::send(&mut socket, mail.from.as_str(), mail.to.as_str(), &message).await {
+            Ok(()) => Ok(()),
+            Err(dialogue::Error::Io(error)) => Err(connection(error)),
+            Err(dialogue::Error::Refused { command, reply }) => {
                 Err(MailError::Refused { server: self.to_string(), command, reply })
-            }
-            Err(_) => {
-                let late = format!("no end of the dialogue after {} s", DIALOGUE.as_secs());
-                Err(connection(std::io::Error::new(std::io::ErrorKind::TimedOut, late)))
             }
         }
     }
+}
+
+/// What no other mail has in its Message-ID.
+fn unique() -> String {
+    #[cfg(target_arch = "wasm32")]
+    let random = wasi::random::random::get_random_u64();
+    // Only tests make mails natively.
+    #[cfg(not(target_arch = "wasm32"))]
+    let random = 0;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{random:x}.{:x}", now.as_nanos())
 }
 
 impl FromStr for Smtp {
@@ -202,6 +224,22 @@ mod tests {
         ] {
             let error = text.parse::<Smtp>().expect_err(text).to_string();
             assert!(error.contains(&format!("`{text}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_mail_keeps_its_message_id() {
+        let mail = Mail::new("a@b.org", "c@d.org", "Hi", "").unwrap();
+        let id = |mail: &Mail| {
+            let message = String::from_utf8(mail.message().unwrap()).unwrap();
+            message.lines().find(|line| line.starts_with("Message-ID: ")).unwrap().to_owned()
+        };
+        assert_eq!(id(&mail), id(&mail));
+        let mail = mail.message_id("7.0@b.org").unwrap();
+        assert_eq!(id(&mail), "Message-ID: <7.0@b.org>");
+        for wrong in ["", "a", "@b", "a@", "a@b@c", "a b@c", "<a@b>", "a@b\r\nBcc: x@y"] {
+            let error = Mail::new("a@b.org", "c@d.org", "Hi", "").unwrap().message_id(wrong).unwrap_err();
+            assert!(error.to_string().contains(&format!("{wrong:?}")), "{error}");
         }
     }
 

@@ -40,27 +40,27 @@ impl FromStr for Address {
 
 fn check(text: &str) -> Result<(), &'static str> {
     if text.len() > 254 {
-        return Err("it has more than 254 bytes");
+        return Err("more than 254 bytes");
     }
     let Some((name, domain)) = text.split_once('@') else {
-        return Err("it has no @");
+        return Err("missing @");
     };
     if name.len() > 64 {
-        return Err("it has more than 64 bytes before the @");
+        return Err("more than 64 bytes before the @");
     }
     let is_atom = |atom: &str| {
         let special = "!#$%&'*+-/=?^_`{|}~";
         !atom.is_empty() && atom.chars().all(|c| c.is_ascii_alphanumeric() || special.contains(c))
     };
     if !name.split('.').all(is_atom) {
-        return Err("what stands before the @ is no name");
+        return Err("invalid name before the @");
     }
     let is_label = |label: &str| {
         let inside = |c: char| c.is_ascii_alphanumeric() || c == '-';
         !label.is_empty() && label.chars().all(inside) && !label.starts_with('-') && !label.ends_with('-')
     };
     if !domain.split('.').all(is_label) {
-        return Err("what stands after the @ is no domain");
+        return Err("invalid domain after the @");
     }
     Ok(())
 }

@@ -1,12 +1,38 @@
 //! The SMTP dialogue ([RFC 5321 §3.3](https://www.rfc-editor.org/rfc/rfc5321#section-3.3)), over
-//! anything that reads and writes, so that it is tested without a network.
+//! anything that reads and writes within limits, so that it is tested without a network.
 
 use std::io;
-
-use wstd::io::{AsyncRead, AsyncWrite};
+use std::time::Duration;
 
 /// The most bytes that a server's reply may have, all its lines together.
 const REPLY: usize = 64 * 1024;
+
+/// How long a server may take for each reply, and to take a piece of the message
+/// ([RFC 5321 §4.5.3.2](https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.2)).
+const GREETING: Duration = minutes(5);
+const COMMAND: Duration = minutes(5);
+const DATA: Duration = minutes(2);
+const BLOCK: Duration = minutes(3);
+const END: Duration = minutes(10);
+
+/// How long its reply to `QUIT` is waited for, which changes nothing.
+const QUIT: Duration = Duration::from_secs(1);
+
+/// The most bytes that are written within one limit.
+const PIECE: usize = 64 * 1024;
+
+const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+/// A connection whose operations have limits.
+pub trait Stream {
+    /// Reads some bytes, none at the end. `ErrorKind::TimedOut` if that takes longer than `limit`.
+    async fn read(&mut self, buffer: &mut [u8], limit: Duration) -> io::Result<usize>;
+
+    /// Writes all bytes. `ErrorKind::TimedOut` if that takes longer than `limit`.
+    async fn write(&mut self, bytes: &[u8], limit: Duration) -> io::Result<()>;
+}
 
 pub enum Error {
     Io(io::Error),
@@ -20,23 +46,25 @@ impl From<io::Error> for Error {
 }
 
 /// Sends one message from one address to another.
-pub async fn send<S>(stream: &mut S, from: &str, to: &str, message: &[u8]) -> Result<(), Error>
-where
-    S: AsyncRead + AsyncWrite,
-{
+pub async fn send(stream: &mut impl Stream, from: &str, to: &str, message: &[u8]) -> Result<(), Error> {
     let mut dialogue = Dialogue { stream, unread: Vec::new() };
-    dialogue.expect("the connection", '2').await?;
+    dialogue.expect("the connection", '2', GREETING).await?;
     // The name of this host is not known to a component; a literal is the RFC's way to say so.
-    if dialogue.command("EHLO", "EHLO [127.0.0.1]", '2').await.is_err() {
-        dialogue.command("HELO", "HELO [127.0.0.1]", '2').await?;
+    match dialogue.command("EHLO", "EHLO [127.0.0.1]", '2', COMMAND).await {
+        Err(Error::Refused { reply, .. }) if reply.starts_with('5') => {
+            dialogue.command("HELO", "HELO [127.0.0.1]", '2', COMMAND).await?;
+        }
+        result => result?,
     }
-    dialogue.command("MAIL FROM", &format!("MAIL FROM:<{from}>"), '2').await?;
-    dialogue.command("RCPT TO", &format!("RCPT TO:<{to}>"), '2').await?;
-    dialogue.command("DATA", "DATA", '3').await?;
-    dialogue.stream.write_all(&stuffed(message)).await?;
-    dialogue.expect("the message", '2').await?;
-    // The mail is with the server; how the connection ends does not matter any more.
-    let _ = dialogue.command("QUIT", "QUIT", '2').await;
+    dialogue.command("MAIL FROM", &format!("MAIL FROM:<{from}>"), '2', COMMAND).await?;
+    dialogue.command("RCPT TO", &format!("RCPT TO:<{to}>"), '2', COMMAND).await?;
+    dialogue.command("DATA", "DATA", '3', DATA).await?;
+    for piece in stuffed(message).chunks(PIECE) {
+        dialogue.write("the message", piece, BLOCK).await?;
+    }
+    dialogue.expect("the message", '2', END).await?;
+    // The server has the mail. How the connection ends changes nothing.
+    let _ = dialogue.command("QUIT", "QUIT", '2', QUIT).await;
     Ok(())
 }
 
@@ -46,26 +74,37 @@ struct Dialogue<'a, S> {
     unread: Vec<u8>,
 }
 
-impl<S: AsyncRead + AsyncWrite> Dialogue<'_, S> {
-    async fn command(&mut self, name: &'static str, line: &str, class: char) -> Result<(), Error> {
-        self.stream.write_all(format!("{line}\r\n").as_bytes()).await?;
-        self.expect(name, class).await
+impl<S: Stream> Dialogue<'_, S> {
+    async fn command(
+        &mut self,
+        name: &'static str,
+        line: &str,
+        class: char,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        self.write(name, format!("{line}\r\n").as_bytes(), BLOCK).await?;
+        self.expect(name, class, limit).await
+    }
+
+    async fn write(&mut self, command: &str, bytes: &[u8], limit: Duration) -> Result<(), Error> {
+        let written = self.stream.write(bytes, limit).await;
+        Ok(written.map_err(|error| named(error, "the server does not read", command, limit))?)
     }
 
     /// Reads a reply; its code must begin with `class`.
-    async fn expect(&mut self, command: &'static str, class: char) -> Result<(), Error> {
-        let reply = self.reply().await?;
+    async fn expect(&mut self, command: &'static str, class: char, limit: Duration) -> Result<(), Error> {
+        let reply = self.reply(command, limit).await?;
         if reply.starts_with(class) { Ok(()) } else { Err(Error::Refused { command, reply }) }
     }
 
     /// All lines of a reply, joined by a space: `250-a`, `250 b` give `250 a b`.
-    async fn reply(&mut self) -> Result<String, Error> {
+    async fn reply(&mut self, command: &str, limit: Duration) -> Result<String, Error> {
         let mut reply = String::new();
         loop {
-            let line = self.line().await?;
+            let line = self.line(command, limit).await?;
             let (code, text) = line.split_at_checked(3).unwrap_or((&line, ""));
             if code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_digit()) {
-                let what = format!("`{}` is no SMTP reply", line.escape_debug());
+                let what = format!("invalid SMTP reply: `{}` (expected three digits)", line.escape_debug());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what).into());
             }
             if reply.is_empty() {
@@ -83,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite> Dialogue<'_, S> {
     }
 
     /// A line without its end.
-    async fn line(&mut self) -> Result<String, Error> {
+    async fn line(&mut self, command: &str, limit: Duration) -> Result<String, Error> {
         loop {
             if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.unread.drain(..=end).collect();
@@ -93,7 +132,8 @@ impl<S: AsyncRead + AsyncWrite> Dialogue<'_, S> {
                 return Err(too_long());
             }
             let mut chunk = [0; 1024];
-            let count = self.stream.read(&mut chunk).await?;
+            let count = self.stream.read(&mut chunk, limit).await;
+            let count = count.map_err(|error| named(error, "no reply", command, limit))?;
             if count == 0 {
                 let what = "the server closed the connection";
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what).into());
@@ -103,8 +143,19 @@ impl<S: AsyncRead + AsyncWrite> Dialogue<'_, S> {
     }
 }
 
+/// An error that says what took too long.
+fn named(error: io::Error, what: &str, command: &str, limit: Duration) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::TimedOut => {
+            let what = format!("{what}: {command} took more than {} s", limit.as_secs());
+            io::Error::new(io::ErrorKind::TimedOut, what)
+        }
+        _ => error,
+    }
+}
+
 fn too_long() -> Error {
-    let what = format!("a reply of more than {REPLY} bytes");
+    let what = format!("SMTP reply too long (limit {REPLY} bytes)");
     io::Error::new(io::ErrorKind::InvalidData, what).into()
 }
 
@@ -134,36 +185,74 @@ mod tests {
     struct Script {
         says: Vec<u8>,
         heard: Vec<u8>,
+        /// How long each read might have taken.
+        limits: Vec<Duration>,
+        /// It is silent then, and does not hang up.
+        is_silent: bool,
     }
 
-    impl AsyncRead for Script {
-        async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    impl Stream for Script {
+        async fn read(&mut self, buffer: &mut [u8], limit: Duration) -> io::Result<usize> {
+            if self.limits.last() != Some(&limit) {
+                self.limits.push(limit);
+            }
+            if self.says.is_empty() && self.is_silent {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             // A few bytes at a time: lines come in pieces.
             let count = self.says.len().min(buffer.len()).min(7);
             buffer[..count].copy_from_slice(&self.says[..count]);
             self.says.drain(..count);
             Ok(count)
         }
-    }
 
-    impl AsyncWrite for Script {
-        async fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-            self.heard.extend_from_slice(buffer);
-            Ok(buffer.len())
-        }
-
-        async fn flush(&mut self) -> io::Result<()> {
+        async fn write(&mut self, bytes: &[u8], limit: Duration) -> io::Result<()> {
+            assert_eq!(limit, BLOCK);
+            self.heard.extend_from_slice(bytes);
             Ok(())
         }
     }
 
-    fn talk(says: &str, message: &str) -> (Result<(), String>, String) {
-        let mut script = Script { says: says.into(), heard: Vec::new() };
-        let result = block_on(send(&mut script, "a@b.org", "c@d.org", message.as_bytes()));
-        let result = result.map_err(|error| match error {
+    fn words(error: Error) -> String {
+        match error {
             Error::Io(error) => error.to_string(),
             Error::Refused { command, reply } => format!("{command}: {reply}"),
-        });
+        }
+    }
+
+    /// Talks to a server that falls silent: the result, and the limits of the reads.
+    fn silence(says: &str) -> (Result<(), String>, Vec<u64>) {
+        let mut script = Script { says: says.into(), heard: Vec::new(), limits: Vec::new(), is_silent: true };
+        let result = block_on(send(&mut script, "a@b.org", "c@d.org", b"x")).map_err(words);
+        (result, script.limits.iter().map(Duration::as_secs).collect())
+    }
+
+    #[test]
+    fn each_reply_has_the_limit_of_the_rfc() {
+        let (greeting, ok, go) = ("220 hi\r\n", "250 ok\r\n", "354 go\r\n");
+        for (says, named, limit) in [
+            (String::new(), "no reply: the connection took more than 300 s", 300),
+            (greeting.to_owned(), "no reply: EHLO took more than 300 s", 300),
+            (format!("{greeting}{ok}"), "no reply: MAIL FROM took more than 300 s", 300),
+            (format!("{greeting}{ok}{ok}"), "no reply: RCPT TO took more than 300 s", 300),
+            (format!("{greeting}{ok}{ok}{ok}"), "no reply: DATA took more than 120 s", 120),
+            (format!("{greeting}{ok}{ok}{ok}{go}"), "no reply: the message took more than 600 s", 600),
+        ] {
+            let (result, limits) = silence(&says);
+            assert_eq!((result, limits.last()), (Err(named.to_owned()), Some(&limit)));
+        }
+    }
+
+    #[test]
+    fn after_the_last_reply_nothing_matters_any_more() {
+        let (result, limits) = silence("220 hi\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250 kept\r\n");
+        assert_eq!((result, limits), (Ok(()), vec![300, 120, 600, 1]));
+    }
+
+    fn talk(says: &str, message: &str) -> (Result<(), String>, String) {
+        let mut script =
+            Script { says: says.into(), heard: Vec::new(), limits: Vec::new(), is_silent: false };
+        let result = block_on(send(&mut script, "a@b.org", "c@d.org", message.as_bytes())).map_err(words);
         (result, String::from_utf8(script.heard).unwrap())
     }
 
@@ -212,9 +301,9 @@ mod tests {
     fn what_is_no_reply_is_an_error_and_never_a_panic() {
         let error = |says: &str| talk(says, "x").0.unwrap_err();
         assert_eq!(error("220 hi\r\n250"), "the server closed the connection");
-        assert_eq!(error("é\r\n"), "`é` is no SMTP reply");
-        assert_eq!(error("HTTP/1.1 400\r\n"), "`HTTP/1.1 400` is no SMTP reply");
-        assert!(error(&"220-x\r\n".repeat(100_000)).contains("more than"));
-        assert!(error(&"2".repeat(100_000)).contains("more than"));
+        assert_eq!(error("é\r\n"), "invalid SMTP reply: `é` (expected three digits)");
+        assert_eq!(error("HTTP/1.1 400\r\n"), "invalid SMTP reply: `HTTP/1.1 400` (expected three digits)");
+        assert!(error(&"220-x\r\n".repeat(100_000)).contains("too long"));
+        assert!(error(&"2".repeat(100_000)).contains("too long"));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use wasi::sockets::instance_network::instance_network;
 use wasi::sockets::ip_name_lookup::resolve_addresses;
@@ -10,8 +11,14 @@ use wasi::sockets::network::{
 };
 use wasi::sockets::tcp::TcpSocket;
 use wasi::sockets::tcp_create_socket::create_tcp_socket;
+use wstd::future::FutureExt;
 use wstd::io::{AsyncInputStream, AsyncOutputStream, AsyncRead, AsyncWrite};
 use wstd::runtime::AsyncPollable;
+
+use super::dialogue::Stream;
+
+/// How long connecting to an address may take.
+const CONNECT: Duration = Duration::from_secs(30);
 
 /// A connection. The streams are the socket's children and go before it: the order matters.
 pub struct Socket {
@@ -28,17 +35,21 @@ pub async fn connect(host: &str, port: u16) -> io::Result<Socket> {
         Ok(address) => vec![address],
         Err(_) => resolve(&network, host).await?,
     };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("the name `{host}` has no address"));
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("no address for `{host}`"));
     for address in addresses {
-        match connect_to(&network, address, port).await {
+        match within(CONNECT, connect_to(&network, address, port)).await {
             Ok(socket) => return Ok(socket),
-            Err(error) => last = failed(&format!("connecting to {address}"), error),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let what = format!("connecting to {address} took more than {} s", CONNECT.as_secs());
+                last = io::Error::new(io::ErrorKind::TimedOut, what);
+            }
+            Err(error) => last = io::Error::other(format!("connecting to {address}: {error}")),
         }
     }
     Err(last)
 }
 
-async fn connect_to(network: &Network, address: IpAddr, port: u16) -> Result<Socket, ErrorCode> {
+async fn connect_to(network: &Network, address: IpAddr, port: u16) -> io::Result<Socket> {
     let (family, address) = match address {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();
@@ -52,17 +63,18 @@ async fn connect_to(network: &Network, address: IpAddr, port: u16) -> Result<Soc
             (IpAddressFamily::Ipv6, IpSocketAddress::Ipv6(address))
         }
     };
-    let socket = create_tcp_socket(family)?;
-    socket.start_connect(network, address)?;
+    let failed = |error: ErrorCode| io::Error::other(error.name());
+    let socket = create_tcp_socket(family).map_err(failed)?;
+    socket.start_connect(network, address).map_err(failed)?;
     AsyncPollable::new(socket.subscribe()).wait_for().await;
-    let (input, output) = socket.finish_connect()?;
+    let (input, output) = socket.finish_connect().map_err(failed)?;
     let (input, output) = (AsyncInputStream::new(input), AsyncOutputStream::new(output));
     Ok(Socket { input, output, _socket: socket })
 }
 
 /// All addresses of a name (wasi:sockets/ip-name-lookup).
 async fn resolve(network: &Network, name: &str) -> io::Result<Vec<IpAddr>> {
-    let wrong = |error| failed(&format!("looking up `{name}`"), error);
+    let wrong = |error: ErrorCode| io::Error::other(format!("looking up `{name}`: {}", error.name()));
     let lookup = resolve_addresses(network, name).map_err(wrong)?;
     let mut addresses = Vec::new();
     loop {
@@ -78,22 +90,19 @@ async fn resolve(network: &Network, name: &str) -> io::Result<Vec<IpAddr>> {
     }
 }
 
-fn failed(what: &str, error: ErrorCode) -> io::Error {
-    io::Error::other(format!("{what}: {}", error.name()))
-}
+impl Stream for Socket {
+    async fn read(&mut self, buffer: &mut [u8], limit: Duration) -> io::Result<usize> {
+        within(limit, self.input.read(buffer)).await
+    }
 
-impl AsyncRead for Socket {
-    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.input.read(buffer).await
+    async fn write(&mut self, bytes: &[u8], limit: Duration) -> io::Result<()> {
+        within(limit, self.output.write_all(bytes)).await
     }
 }
 
-impl AsyncWrite for Socket {
-    async fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.output.write(buffer).await
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        self.output.flush().await
+async fn within<T>(limit: Duration, operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match operation.timeout(wstd::time::Duration::from(limit)).await {
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }

@@ -1,12 +1,11 @@
 //! Jobs over HTTP: what the README promises of each request.
 
 use std::fs;
-use std::io::Read;
 use std::thread;
 use std::time::Duration;
 
 use crate::host::{Folder, Kind, Setup, on_every_host, on_every_host_with_a_folder};
-use crate::jobs::{Client, JSON, component};
+use crate::jobs::{Client, JSON, component, id};
 use crate::wire::Connection;
 
 const FOREVER: &str = r#"{"steps":10000,"step_ms":100}"#;
@@ -76,6 +75,8 @@ on_every_host_with_a_folder! {
         let early = wait(1);
         assert_eq!((&early.json()["state"], early.header("preference-applied")), (&"running".into(), Some("wait=1")));
         assert_eq!(wait(20).json()["state"], "succeeded");
+        // Shorter than a proxy's patience, and at once when there is nothing to wait for.
+        assert_eq!(wait(600).header("preference-applied"), Some("wait=50"));
         "yes".into()
     }
 
@@ -105,6 +106,14 @@ on_every_host_with_a_folder! {
         let rest = parse(&events(&format!("Last-Event-ID: {}\r\n", before.last().unwrap().id)).text());
         assert_eq!((rest.len(), rest[0].id), (1, last.id));
         assert_eq!(events(&format!("Last-Event-ID: {}\r\n", last.id)).status, 204);
+        // Whatever else a client has heard, it hears the end.
+        for heard in ["0", "999999", "-1", "x", "18446744073709551616", ""] {
+            let rest = events(&format!("Last-Event-ID: {heard}\r\n"));
+            assert_eq!(rest.header("x-accel-buffering"), Some("no"));
+            let rest = parse(&rest.text());
+            assert_eq!((rest.len(), rest[0].name.as_str(), rest[0].id), (1, "end", last.id), "{heard}");
+        }
+        assert_eq!(client.request("HEAD", &format!("/jobs/{id}/events")).status, 200);
         "yes".into()
     }
 
@@ -175,12 +184,15 @@ on_every_host_with_a_folder! {
             clients.into_iter().map(|client| client.join().unwrap()).collect()
         });
         for ack in &acks {
-            assert_eq!((ack.status, &ack.body), (202, &acks[0].body), "{}", ack.text());
+            assert_eq!(ack.status, 202, "{}", ack.text());
+            assert_eq!(ack.json()["id"], acks[0].json()["id"]);
         }
         let id = acks[0].json()["id"].as_str().unwrap().to_owned();
         client.wait_for(&id, "succeeded");
         assert_eq!(fs::read_dir(data.0.join("jobs")).unwrap().count(), 1);
-        assert_eq!(post("once", input).body, acks[0].body);
+        // Its real state, and quotes make no difference.
+        assert_eq!(post("\"once\"", input).json()["state"], "succeeded");
+        assert_eq!(post("once", input).json()["id"], id.as_str());
         assert!(post("once", r#"{"steps":2}"#).problem(422).contains("Idempotency-Key"));
         assert_ne!(post("twice", input).json()["id"], id.as_str());
         post(&"k".repeat(256), input).problem(400);
@@ -209,26 +221,98 @@ on_every_host_with_a_folder! {
 
     fn pages_of_named_origins_may_use_it(kind: Kind) -> String {
         let data = Folder::new();
-        let host = component(kind, &data.0).variable("AFTERACK_ORIGINS", "https://app.example.com").start();
-        let ask = |method: &str, path: &str, headers: &str| {
+        let host = component(kind, &data.0)
+            .variable("AFTERACK_ORIGINS", "https://app.example.com")
+            .variable("AFTERACK_BODY", "1KiB")
+            .start();
+        let ask = |method: &str, path: &str, headers: &str, body: &str| {
             let mut connection = Connection::open(host.address);
-            connection.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"));
+            let length = body.len();
+            connection.send(format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+            ));
             connection.response(method)
         };
         let origin = "Origin: https://app.example.com\r\n";
         let preflight = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: notify\r\n";
-        let answer = ask("OPTIONS", "/jobs/demo", &format!("{origin}{preflight}"));
+        let answer = ask("OPTIONS", "/jobs/demo", &format!("{origin}{preflight}"), "");
         assert_eq!(answer.status, 204);
-        assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example.com"));
         assert!(answer.header("access-control-allow-headers").unwrap().contains("notify"));
         assert!(answer.header("access-control-allow-methods").unwrap().contains("DELETE"));
-        let answer = ask("GET", "/jobs/nothing", origin);
-        assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example.com"));
-        assert_eq!(answer.header("vary"), Some("origin"));
-        answer.problem(404);
-        let other = ask("OPTIONS", "/jobs/demo", &format!("Origin: https://evil.example\r\n{preflight}"));
+        // Also what does not reach the service: a body that is too large, a chunk that is none.
+        let too_large = ask("POST", "/jobs/demo", origin, &" ".repeat(1025));
+        assert_eq!(too_large.status, 413);
+        let broken = ask("POST", "/jobs/demo", &format!("{origin}Transfer-Encoding: chunked\r\n"), "zz\r\n");
+        assert_eq!(broken.status, 400, "{}", broken.text());
+        for answer in [&answer, &too_large, &ask("GET", "/jobs/nothing", origin, "")] {
+            assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example.com"));
+            assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+            assert!(answer.header("access-control-expose-headers").unwrap().contains("retry-after"));
+            assert_eq!(answer.header("vary"), Some("origin"));
+        }
+        let other = ask("OPTIONS", "/jobs/demo", &format!("Origin: https://evil.example\r\n{preflight}"), "");
         assert_eq!(other.header("access-control-allow-origin"), None);
         other.problem(405);
+        "yes".into()
+    }
+
+    /// A field that may come in several lines means the same joined by commas; one that may not is refused.
+    fn fields_are_read_as_their_rfcs_say(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0)
+            .variable("AFTERACK_SMTP", "smtp://127.0.0.1:9")
+            .variable("AFTERACK_MAIL_FROM", "afterack@example.org")
+            .variable("AFTERACK_NOTIFY_ALLOW", "mailto:*")
+            .start();
+        let client = Client(&host);
+        let input = r#"{"steps":1,"step_ms":0}"#;
+        for notify in [
+            "Notify: mailto:a@b.org\r\nNotify: mailto:c@d.org\r\n",
+            "Notify: mailto:a@b.org, mailto:c@d.org\r\n",
+            "Notify: MAILTO:a@b.org mailto:c@d.org,mailto:a@B.ORG\r\n",
+        ] {
+            let job = client.status(&id(&client.post(notify, input)));
+            assert_eq!(job["notifications"].as_array().unwrap().len(), 2, "{job}");
+        }
+        for (headers, status) in [
+            ("Content-Type: a/b\r\nContent-Type: c/d\r\n", 400),
+            ("Idempotency-Key: a\r\nIdempotency-Key: b\r\n", 400),
+            ("Content-Encoding: gzip\r\n", 415),
+            ("Content-Encoding: identity\r\n", 202),
+            ("Prefer: wait=\"5\"\r\nPrefer: respond-async\r\n", 202),
+        ] {
+            let answer = client.post(headers, input);
+            assert_eq!(answer.status, status, "{headers} {}", answer.text());
+        }
+        let long = format!("Content-Type: {}\r\n", "x".repeat(9000));
+        assert!(client.post(&long, input).problem(400).contains("limit 1024"));
+        let path = Connection::open(host.address).post("/jobs/%64emo", JSON, input.as_bytes());
+        assert_eq!(path.status, 202, "{}", path.text());
+        let nothing = |path: &str| client.get(path).problem(404);
+        assert_eq!(nothing("/"), "no resource at `/`");
+        nothing("/jobs/demo/");
+        nothing("/jobs%2Fdemo");
+        "yes".into()
+    }
+
+    /// `EventSource` cannot send a token.
+    fn a_ticket_opens_the_events_of_one_job(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0).variable("AFTERACK_TOKEN", "s3cret\n").start();
+        let mut connection = Connection::open(host.address);
+        let token = "Authorization: bearer   s3cret\r\n";
+        let job = id(&connection.post("/jobs/demo", token, br#"{"steps":1,"step_ms":0}"#));
+        let other = id(&connection.post("/jobs/demo", token, br#"{"steps":1,"step_ms":0}"#));
+        let ticket = connection.post(&format!("/jobs/{job}/ticket"), token, b"");
+        assert_eq!(ticket.status, 200, "{}", ticket.text());
+        assert!(!ticket.text().contains("s3cret"));
+        let events = ticket.json()["events"].as_str().unwrap().to_owned();
+        assert!(Client(&host).get(&events).text().contains("event: end"));
+        Client(&host).get(&format!("/jobs/{job}/events")).problem(401);
+        Client(&host).get(&events.replace(&job, &other)).problem(401);
+        Client(&host).get(&events.replace("/events", "")).problem(401);
+        Client(&host).get(&events.replace("/events", "/output")).problem(401);
+        Client(&host).request("POST", &format!("/jobs/{job}/ticket")).problem(401);
         "yes".into()
     }
 
@@ -260,17 +344,9 @@ struct Event {
     data: serde_json::Value,
 }
 
-/// The events of a stream that came in chunks.
+/// The events of a stream.
 fn parse(text: &str) -> Vec<Event> {
-    let mut body = String::new();
-    let mut rest = text.as_bytes();
-    // The host sends a body of unknown size in chunks (RFC 9112 §7.1).
-    while let Some(end) = rest.windows(2).position(|bytes| bytes == b"\r\n") {
-        let size = usize::from_str_radix(str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
-        (&rest[end + 2..end + 2 + size]).read_to_string(&mut body).unwrap();
-        rest = &rest[(end + 4 + size).min(rest.len())..];
-    }
-    let events = body.split("\n\n").filter(|event| event.starts_with("event: "));
+    let events = text.split("\n\n").filter(|event| event.starts_with("event: "));
     events
         .map(|event| {
             let field =

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::host::{Folder, Host, Kind, free_address, guest};
+use crate::jobs::component;
 use crate::server::Server;
 use crate::wire::{Connection, Response};
 
@@ -24,7 +25,8 @@ impl Nginx {
             "daemon off; pid {0}/pid; error_log stderr notice; events {{}}\n\
              http {{ access_log off; {temporary}\n\
              gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;\n\
-             server {{ listen {address}; location / {{ proxy_pass http://{1}; }} }} }}",
+             server {{ listen {address}; location / {{ proxy_pass http://{1}; }}\n\
+             location /api/ {{ proxy_pass http://{1}/; proxy_set_header X-Forwarded-Prefix /api; }} }} }}",
             folder.0.display(),
             host.address
         );
@@ -67,4 +69,25 @@ fn nginx_compresses_a_200_in_spite_of_no_transform() {
     assert_eq!((ack.status, ack.header("content-encoding")), (200, Some("gzip")));
     assert_eq!(ack.header("cache-control"), Some("no-transform"));
     assert_eq!(ack.header("content-length"), None);
+}
+
+/// Behind a path prefix, the URLs of an answer work; events come one by one though nginx buffers; and no
+/// wait is longer than nginx's patience.
+#[test]
+fn jobs_are_followed_through_nginx_below_a_prefix() {
+    let data = Folder::new();
+    let host = component(Kind::Wasmtime, &data.0).start();
+    let nginx = Nginx::before(&host);
+    let mut client = Connection::open_soon(nginx.address);
+    let ack = client.post("/api/jobs/demo", "", br#"{"steps":2,"step_ms":1000}"#);
+    let status = ack.json()["status"].as_str().unwrap().to_owned();
+    assert_eq!((ack.header("location"), status.starts_with("/api/jobs/")), (Some(status.as_str()), true));
+    let mut events = Connection::open(nginx.address);
+    events.send(format!("GET {status}/events HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    events.wait_for("event: progress");
+    assert_eq!(client.get(&status).json()["output"], serde_json::Value::Null, "the events came at the end");
+    assert!(events.response("GET").text().contains("event: end"));
+    let job = client.get(&status).json();
+    let output = client.get(job["output"].as_str().unwrap());
+    assert_eq!((output.status, output.text().as_str()), (200, r#"{"steps":2}"#));
 }

@@ -101,13 +101,40 @@ impl Connection {
         let mut response = Response { status, headers, body: Vec::new(), complete: true };
         let bodiless = method == "HEAD" || matches!(status, 204 | 304);
         let length = response.header("content-length").map(|length| length.parse::<usize>().unwrap());
-        if !bodiless {
+        if response.header("transfer-encoding") == Some("chunked") && !bodiless {
+            (response.body, response.complete) = self.chunks();
+        } else if !bodiless {
             while length.is_none_or(|length| self.buffer.len() < length) && self.read() > 0 {}
             let end = length.unwrap_or(usize::MAX).min(self.buffer.len());
             response.complete = length.is_none_or(|length| length == end);
             response.body = self.buffer.drain(..end).collect();
         }
         response
+    }
+
+    /// A body in chunks ([RFC 9112 §7.1](https://www.rfc-editor.org/rfc/rfc9112#section-7.1)), and whether
+    /// its last chunk came.
+    fn chunks(&mut self) -> (Vec<u8>, bool) {
+        let mut body = Vec::new();
+        loop {
+            let Some(end) = find(&self.buffer, b"\r\n") else {
+                if self.read() == 0 {
+                    return (body, false);
+                }
+                continue;
+            };
+            let size = usize::from_str_radix(str::from_utf8(&self.buffer[..end]).unwrap(), 16).unwrap();
+            while self.buffer.len() < end + 2 + size + 2 {
+                if self.read() == 0 {
+                    return (body, false);
+                }
+            }
+            body.extend_from_slice(&self.buffer[end + 2..end + 2 + size]);
+            self.buffer.drain(..end + 2 + size + 2);
+            if size == 0 {
+                return (body, true);
+            }
+        }
     }
 
     /// The response to a GET, unless the connection ended before its headers had come.
@@ -133,6 +160,13 @@ impl Connection {
     /// Waits until the other side has ended the connection.
     pub fn wait_for_end(&mut self) {
         while self.read() > 0 {}
+    }
+
+    /// Waits until this text has come, which stays to be read.
+    pub fn wait_for(&mut self, text: &str) {
+        while find(&self.buffer, text.as_bytes()).is_none() {
+            assert!(self.read() > 0, "the connection ended without `{text}`");
+        }
     }
 
     /// Ends the connection by a reset, not in good order.

@@ -160,7 +160,14 @@ impl Engine {
         if slots.iter().any(|(role, holding)| *role != Role::Watch && *holding != Holding::Free) {
             return Ok(false);
         }
-        self.look(1)?;
+        if self.look(1)? {
+            return Ok(false);
+        }
+        if self.with_outlook(|outlook| outlook.is_empty) {
+            // Who leaves now must not have missed what came within the same moment as his last look.
+            self.looked.take();
+            self.look(1)?;
+        }
         let soon = self.clock.now() + self.config.lease;
         Ok(self.with_outlook(|outlook| outlook.is_empty)
             && self.store.marks()?.is_empty()
@@ -259,6 +266,7 @@ impl Engine {
     /// Ends a claim. Whoever ends that of a job that has just ended says so.
     fn release(&self, slot: &Slot, job: &Job) -> Result<()> {
         self.store.release(slot, job, self.clock.now(), self.config.keep)?;
+        self.looked.take(); // It may be in the queue now.
         if job.claim == Kind::Tell {
             return Ok(());
         }

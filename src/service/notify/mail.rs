@@ -8,13 +8,16 @@ use crate::service::job::{Job, State};
 /// How much of an output or an error stands in the mail, in characters.
 const EXCERPT: usize = 10_000;
 
-pub async fn send(job: &Job, _index: usize, to: &Address, config: &Config) -> Result<(), Untold> {
+pub async fn send(job: &Job, index: usize, to: &Address, config: &Config) -> Result<(), Untold> {
     let never = |error: String| Untold { error, is_temporary: false };
-    let smtp = config.smtp.as_ref().ok_or_else(|| never("AFTERACK_SMTP is not set".into()))?;
-    let from = config.mail_from.as_ref().ok_or_else(|| never("AFTERACK_MAIL_FROM is not set".into()))?;
+    let smtp = config.smtp.as_ref().ok_or_else(|| never("no mail server (see AFTERACK_SMTP)".into()))?;
+    let from = config.mail_from.as_ref().ok_or_else(|| never("no sender (see AFTERACK_MAIL_FROM)".into()))?;
     let (subject, text) = words(job);
-    let mail =
-        Mail::new(from.as_str(), to.as_str(), subject, text).map_err(|error| never(error.to_string()))?;
+    // The same for all tries: whoever gets the mail twice, since a reply was lost, can tell.
+    let id = format!("{}.{}.{index}@{}", job.id, job.run.round, from.domain());
+    let mail = Mail::new(from.as_str(), to.as_str(), subject, text)
+        .and_then(|mail| mail.message_id(&id))
+        .map_err(|error| never(error.to_string()))?;
     smtp.send(&mail)
         .await
         .map_err(|error| Untold { error: error.to_string(), is_temporary: error.is_temporary() })
@@ -24,7 +27,7 @@ fn words(job: &Job) -> (&'static str, String) {
     let excerpt = |text: &str| text.chars().take(EXCERPT).collect::<String>();
     match job.run.end.as_ref().map(|end| end.state) {
         Some(State::Succeeded) => {
-            let output = str::from_utf8(&job.run.bytes).map_or("Its output is not text.".into(), excerpt);
+            let output = str::from_utf8(&job.run.bytes).map_or("The output is not text.".into(), excerpt);
             ("Yup, all done.", format!("Job {} is done.\n\n{output}\n", job.id))
         }
         _ => {
