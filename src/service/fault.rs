@@ -17,11 +17,29 @@ pub fn point(name: &str) {
 pub fn point(_: &str) {}
 
 /// Says what happens to a job, for tests that compare it with what should.
-#[cfg(feature = "faults")]
+#[cfg(all(feature = "faults", not(test)))]
 pub fn trace(event: &str, id: impl std::fmt::Display, version: u64) {
     println!("trace: {event} {id} {version}");
 }
 
-#[cfg(not(feature = "faults"))]
+#[cfg(not(any(feature = "faults", test)))]
 #[inline(always)]
 pub fn trace(_: &str, _: impl std::fmt::Display, _: u64) {}
+
+/// Says it to the simulation that this thread belongs to, if it does.
+#[cfg(test)]
+pub fn trace(event: &'static str, id: super::job::Id, version: u64) {
+    TRACER.with_borrow(|tracer| {
+        if let Some(tracer) = tracer {
+            tracer(event, id, version);
+        }
+    });
+}
+
+#[cfg(test)]
+pub type Tracer = Box<dyn Fn(&'static str, super::job::Id, u64)>;
+
+#[cfg(test)]
+thread_local! {
+    pub static TRACER: std::cell::RefCell<Option<Tracer>> = const { std::cell::RefCell::new(None) };
+}

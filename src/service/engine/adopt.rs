@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use super::Engine;
-use crate::service::job::{End, Id, Job, Run, State, Wait};
+use crate::service::job::{End, Id, Job, Run, State};
 use crate::service::store::{Holding, Kind, Result, Role, Slot, StoreError};
-use crate::service::time::TOLERANCE;
 
 /// How often it is time for the chores.
 const CHORES: Duration = Duration::from_secs(1);
@@ -159,15 +158,8 @@ impl Engine {
         if job.run.end.is_some() {
             return;
         }
-        if let Some(wait) = job.run.wait {
-            if wait.until > now {
-                // It waited, and is not to blame. By a clock that was ahead, it would wait too long.
-                if wait.since > now + TOLERANCE && self.clock.is_steady() {
-                    job.run.wait = Some(Wait::new(now, wait.length()));
-                }
-                return;
-            }
-            job.run.wait = None;
+        if job.run.wait.take_if(|wait| wait.until <= now).is_none() && job.run.wait.is_some() {
+            return; // It waited, and is not to blame.
         }
         job.run.lost += 1;
         if std::mem::take(&mut job.run.alone) {

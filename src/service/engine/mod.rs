@@ -25,9 +25,9 @@ use super::config::Config;
 use super::host::Host;
 use super::job::{End, Id, Job, State, Tell, Wait};
 use super::store::{
-    Ask, Due, Found, Holding, Kind, Mark, Outlook, Place, Result, Role, Slot, Store, StoreError,
+    Ask, Due, Found, Holding, Kind, Mark, Outlook, Place, Result, Role, SLOTS, Slot, Store, StoreError,
 };
-use super::time::{Clock, Time};
+use super::time::{Clock, TOLERANCE, Time};
 use crate::{Problem, StatusCode};
 use adopt::Seen;
 use drain::Drain;
@@ -113,6 +113,9 @@ impl Engine {
                 return self.relay().await;
             }
             let slots = self.store.slots()?;
+            if slots.len() < SLOTS + 2 {
+                self.store.open()?; // Somebody has died while he gave one back.
+            }
             let own = own.take();
             if let Some(role) = self.role(&slots, own.is_some())? {
                 if let Some(slot) = self.store.enter(role, &Holding::Free)? {
@@ -179,7 +182,8 @@ impl Engine {
     /// there are any. A long queue takes a while to list.
     fn look(&self, most: usize) -> Result<bool> {
         let (bell, elapsed, now) = (self.store.bell()?, self.host.elapsed(), self.clock.now());
-        let mend = self.clock.is_steady() && !self.mended.get();
+        let is_steady = self.clock.is_steady();
+        let mend = is_steady && !self.mended.get();
         let mut looked = self.looked.borrow_mut();
         if let Some((outlook, at, rung)) = &*looked {
             let is_due = outlook.next.is_some_and(|next| next <= now);
@@ -188,7 +192,7 @@ impl Engine {
             }
         }
         *looked = Some((self.store.look(now, most, mend)?, elapsed, bell));
-        self.mended.set(self.clock.is_steady());
+        self.mended.set(is_steady);
         Ok(looked.as_ref().is_some_and(|(outlook, ..)| !outlook.due.is_empty()))
     }
 
@@ -265,8 +269,12 @@ impl Engine {
 
     /// Ends a claim. Whoever ends that of a job that has just ended says so.
     fn release(&self, slot: &Slot, job: &Job) -> Result<()> {
-        self.store.release(slot, job, self.clock.now(), self.config.keep)?;
+        let now = self.clock.now();
+        self.store.release(slot, job, now, self.config.keep)?;
         self.looked.take(); // It may be in the queue now.
+        if job.run.wait.is_some_and(|wait| wait.since > now + TOLERANCE) {
+            self.mended.set(false);
+        }
         if job.claim == Kind::Tell {
             return Ok(());
         }
@@ -391,3 +399,6 @@ impl From<StoreError> for Problem {
             .with(crate::header::RETRY_AFTER, crate::HeaderValue::from_static("5"))
     }
 }
+
+#[cfg(test)]
+mod sim;

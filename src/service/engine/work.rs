@@ -146,7 +146,8 @@ async fn alone(
     step: impl Future<Output = std::result::Result<Next, Failure>>,
 ) -> std::result::Result<Next, Failure> {
     let host = &drain.engine.host;
-    let (mut step, mut timer) = (pin!(step), host.sleep(ALONE * (1 << (job.run.lost - 1).min(8))));
+    let (mut step, mut timer) =
+        (pin!(step), host.sleep(ALONE * (1 << job.run.lost.saturating_sub(1).min(8))));
     let result = poll_fn(|context| match step.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(Some(result)),
         Poll::Pending => timer.as_mut().poll(context).map(|()| None),

@@ -16,6 +16,8 @@ use std::io;
 use std::time::Duration;
 
 pub use dir::Dir;
+#[cfg(test)]
+pub use dir::model;
 
 use super::job::{Id, Input, Job, Run, State, Wait};
 use super::time::Time;

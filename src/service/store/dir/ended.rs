@@ -42,10 +42,10 @@ struct Log {
 }
 
 impl Log {
-    fn of(end: &crate::service::job::End, keep: Duration) -> Log {
+    fn new(finished: Time, state: State, keep: Duration) -> Log {
         let width = (keep / LOGS).max(Duration::from_secs(1)).as_millis() as u64;
-        let start = Time(end.finished.0 / width * width);
-        Log { start, width, state: end.state.name().into(), removed: None }
+        let start = Time(finished.0 / width * width);
+        Log { start, width, state: state.name().into(), removed: None }
     }
 
     fn parse(name: &str) -> Option<Log> {
@@ -109,7 +109,9 @@ impl<F: Folder> Files<F> {
     pub fn note_end(&self, id: Id, run: &Run, keep: Duration) -> Result<()> {
         let Some(end) = &run.end else { return Ok(()) };
         let entry = [&id.bytes()[..], &end.version.to_be_bytes()].concat();
-        self.append(&Log::of(end, keep).path(), &entry)
+        // By a clock that is behind, it would have been kept for long enough at once.
+        let others = self.logs()?.into_iter().map(|log| log.start).max().unwrap_or_default();
+        self.append(&Log::new(end.finished.max(others), end.state, keep).path(), &entry)
     }
 
     /// When the first jobs have been kept for long enough.

@@ -189,13 +189,12 @@ impl<F: Folder> Files<F> {
         }
     }
 
-    /// Removes a folder unless something is in it.
-    pub fn remove_if_empty(&self, path: &str) -> Result<()> {
+    /// Removes a folder unless something is in it: whether it has.
+    pub fn remove_if_empty(&self, path: &str) -> Result<bool> {
         match if_any(self.folder.remove_folder(path)) {
-            Err(error) if error.kind() != ErrorKind::DirectoryNotEmpty => {
-                Err(self.failed("removing", path, error))
-            }
-            _ => Ok(()),
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(false),
+            Err(error) => Err(self.failed("removing", path, error)),
+            Ok(removed) => Ok(removed.is_some()),
         }
     }
 
@@ -207,7 +206,7 @@ impl<F: Folder> Files<F> {
         for name in self.names(path)? {
             self.remove_all(&format!("{path}/{name}"))?;
         }
-        self.remove_if_empty(path)
+        self.remove_if_empty(path).map(drop)
     }
 
     /// Goes on after an error that concerns one job only.

@@ -34,6 +34,8 @@ mod folder;
 mod folder_std;
 #[cfg(target_arch = "wasm32")]
 mod folder_wasi;
+#[cfg(test)]
+pub mod model;
 mod queue;
 mod record;
 mod slots;
@@ -101,9 +103,13 @@ impl<F: Folder> Dir<F> {
 
     /// Does something again, if it fails in a store that lacks folders, as one restored from a backup may.
     fn with_folders<T>(&self, act: impl Fn() -> Result<T>) -> Result<T> {
+        // They are made last, so that a store that has them is whole.
+        if !self.files.exists("slots")? {
+            self.make()?;
+        }
         act().or_else(|error| {
             let is_whole = FOLDERS.iter().all(|folder| self.files.exists(folder).unwrap_or(true));
-            if is_whole {
+            if is_whole && !matches!(error, StoreError::Lost) {
                 return Err(error);
             }
             self.make()?;
@@ -147,7 +153,7 @@ impl<F: Folder> Dir<F> {
 
     fn release_key(&self, key: &str, id: Id) -> Result<()> {
         self.files.remove_if_any(&path(&key_folder(key), id))?;
-        self.files.remove_if_empty(&key_folder(key))
+        self.files.remove_if_empty(&key_folder(key)).map(drop)
     }
 
     /// The job that has this key, if one has.
@@ -303,9 +309,13 @@ impl<F: Folder> Store for Dir<F> {
                     return Ok(key.transpose()?.flatten().unwrap_or(Put::Conflict));
                 }
                 // It took so long that somebody else has finished it.
-                Err(StoreError::Lost) if self.find(id)?.is_some() => return Ok(Put::New),
+                Err(StoreError::Lost)
+                    if !self.files.exists(&path("fresh", id))? && self.find(id)?.is_some() =>
+                {
+                    return Ok(Put::New);
+                }
                 Err(error) => {
-                    let _ = self.discard(id);
+                    let _ = self.make().and_then(|()| self.discard(id));
                     return Err(error);
                 }
             }

@@ -1,8 +1,8 @@
 //! Slots: folders that hold the claims of one holder.
 //!
-//! A slot's folder is named `ROLE.free`, `ROLE.left` or `ROLE.SIGN`, and everything that happens to it is
-//! a rename from one of these names to another, which only one of many can win. Who has lost a slot has
-//! lost the way to its claims.
+//! A slot's folder is named `ROLE.free`, `ROLE.left` or `ROLE.SIGN`. Taking one is the end of the old name,
+//! by a rename or a removal, which only one of many can win. Who has lost a slot has lost the way to its
+//! claims.
 
 use super::super::{Holding, Kind, Result, Role, SLOTS, Sign, Slot, StoreError};
 use super::files::Files;
@@ -94,11 +94,20 @@ impl<F: Folder> Files<F> {
         Sign(self.token())
     }
 
-    /// Takes a slot that is still as it was seen.
+    /// Takes a slot that is still as it was seen. A free one goes, and a new one takes its place: whatever a
+    /// power cut undoes, what was claimed in it is never in a slot that looks free.
     pub fn enter_slot(&self, role: Role, seen: &Holding) -> Result<Option<Slot>> {
         let slot = Slot { role, sign: self.sign() };
-        let is_entered = self.rename_if_any(&folder(role, seen), &slot_folder(&slot))?;
-        Ok(is_entered.then_some(slot))
+        let (old, new) = (folder(role, seen), slot_folder(&slot));
+        if *seen != Holding::Free {
+            return Ok(self.rename_if_any(&old, &new)?.then_some(slot));
+        }
+        self.make_folder(&new)?;
+        if self.remove_if_empty(&old)? {
+            return Ok(Some(slot));
+        }
+        self.remove_if_empty(&new)?;
+        Ok(None)
     }
 
     pub fn renew_slot(&self, slot: &mut Slot) -> Result<()> {
@@ -110,10 +119,13 @@ impl<F: Folder> Files<F> {
         Ok(())
     }
 
+    /// Gives a slot back. A new folder takes the place of an empty one: no power cut brings back into a free
+    /// slot what was in it.
     pub fn leave_slot(&self, slot: Slot) -> Result<()> {
-        let is_empty = self.names(&slot_folder(&slot))?.is_empty();
-        let holding = if is_empty { Holding::Free } else { Holding::Left };
-        self.rename(&slot_folder(&slot), &folder(slot.role, &holding))
+        if self.remove_if_empty(&slot_folder(&slot))? {
+            return self.make_folder(&folder(slot.role, &Holding::Free));
+        }
+        self.rename(&slot_folder(&slot), &folder(slot.role, &Holding::Left))
     }
 
     /// The claims of a slot. What is no claim is set aside.

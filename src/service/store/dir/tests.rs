@@ -553,6 +553,23 @@ fn nothing_is_left_of_a_job_that_was_kept_long_enough() {
 }
 
 #[test]
+fn what_ended_by_a_clock_that_was_behind_is_kept_from_the_last_end_on() {
+    let temporary = Temporary::new();
+    let store = temporary.store();
+    let slot = enter(&store);
+    done(&store, &slot);
+    let mut job = claim(&store, &slot, put(&store));
+    let finished = Time(now().0 - 8 * 86_400_000);
+    job.run.end = Some(End { state: State::Succeeded, version: 1, finished, content_type: None });
+    store.save(&slot, &mut job).unwrap();
+    release(&store, &slot, &job);
+    store.remove_expired(now() + KEEP / 2, KEEP).unwrap();
+    assert!(store.find(job.id).unwrap().is_some());
+    while store.remove_expired(now() + 2 * KEEP, KEEP).unwrap().is_some() {}
+    assert!(store.find(job.id).unwrap().is_none());
+}
+
+#[test]
 fn many_that_remove_at_once_count_everything_once() {
     let temporary = Temporary::new();
     let store = temporary.store();
