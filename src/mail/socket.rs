@@ -12,7 +12,7 @@ use wasi::sockets::network::{
 use wasi::sockets::tcp::TcpSocket;
 use wasi::sockets::tcp_create_socket::create_tcp_socket;
 use wstd::future::FutureExt;
-use wstd::io::{AsyncInputStream, AsyncOutputStream, AsyncRead, AsyncWrite};
+use wstd::io::{AsyncInputStream, AsyncOutputStream};
 use wstd::runtime::AsyncPollable;
 
 use super::dialogue::Stream;

@@ -12,7 +12,7 @@ use crate::wire::Connection;
 
 /// What the component says of its jobs in a build with faults, over the lives of all hosts.
 #[derive(Default)]
-struct Traces {
+pub struct Traces {
     /// The version that each job was stored with last.
     stored: HashMap<String, u64>,
     settled: HashSet<String>,
@@ -20,7 +20,7 @@ struct Traces {
 
 impl Traces {
     /// Takes in what one host has said, and checks that nothing was done that had been done before.
-    fn take(&mut self, host: &Host) {
+    pub fn take(&mut self, host: &Host) {
         for line in host.output("trace: ") {
             let (_, trace) = line.split_once("trace: ").unwrap();
             let [event, id, version] = trace.split(' ').collect::<Vec<_>>()[..] else { panic!("{trace}") };
@@ -230,7 +230,7 @@ on_every_host_with_a_folder! {
 }
 
 /// Waits until no job is queued or running.
-fn wait_until_idle(host: &Host) {
+pub fn wait_until_idle(host: &Host) {
     let begun = Instant::now();
     let states = [r#"afterack_jobs{state="queued"}"#, r#"afterack_jobs{state="running"}"#, "afterack_drains"];
     while states.iter().any(|state| Client(host).metric(state) > 0) {

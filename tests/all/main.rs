@@ -3,7 +3,6 @@
 //! `make build` makes the components that run here, `make test` runs it all. Every behaviour leaves
 //! its result in `target/hosts`, from which `make hosts` writes docs/hosts.md.
 
-#[expect(dead_code, reason = "the bench uses more of it")]
 mod host;
 mod recorder;
 mod server;
@@ -16,6 +15,7 @@ mod computing;
 mod contract;
 mod crashes;
 mod failures;
+mod faults;
 mod gone;
 mod hostile;
 mod jobs;
@@ -24,4 +24,6 @@ mod proxy;
 mod readme;
 mod requests;
 mod service;
+mod standing;
+mod time;
 mod world;

@@ -169,6 +169,11 @@ impl Connection {
         }
     }
 
+    /// Whether this text has been read already, and not taken.
+    pub fn has_received(&self, text: &str) -> bool {
+        find(&self.buffer.to_ascii_lowercase(), text.as_bytes()).is_some()
+    }
+
     /// Ends the connection by a reset, not in good order.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();

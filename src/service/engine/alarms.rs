@@ -27,8 +27,6 @@ struct Alarm {
 pub enum Reason {
     /// It is time.
     Time,
-    /// Others need the lane.
-    Evicted,
     /// Something has changed that may concern who waits.
     News,
 }
@@ -55,9 +53,9 @@ impl Alarms {
         self.set.borrow().last().map(|alarm| alarm.at)
     }
 
-    /// How many wait until after this time.
-    pub fn waiting(&self, after: Duration) -> usize {
-        self.set.borrow().iter().take_while(|alarm| alarm.at > after).count()
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.set.borrow().is_empty()
     }
 
     /// Wakes those who have waited until now.
@@ -65,15 +63,6 @@ impl Alarms {
         let mut set = self.set.borrow_mut();
         while let Some(alarm) = set.pop_if(|alarm| alarm.at <= now) {
             alarm.ring(Reason::Time);
-        }
-    }
-
-    /// Takes the lane from this many of those who would wait longest.
-    pub fn evict(&self, count: usize) {
-        let mut set = self.set.borrow_mut();
-        let count = count.min(set.len());
-        for alarm in set.drain(..count) {
-            alarm.ring(Reason::Evicted);
         }
     }
 
@@ -108,7 +97,7 @@ mod tests {
             for wait in &mut waits {
                 assert_eq!(poll_once(wait).await, None);
             }
-            assert_eq!((alarms.next(), alarms.waiting(SECOND)), (Some(SECOND), 2));
+            assert_eq!(alarms.next(), Some(SECOND));
             alarms.ring(SECOND);
             assert_eq!(poll_once(&mut waits[1]).await, Some(Reason::Time));
             assert_eq!(poll_once(&mut waits[2]).await, None);
@@ -117,19 +106,19 @@ mod tests {
     }
 
     #[test]
-    fn who_would_wait_longest_gives_way() {
+    fn all_who_wait_hear_of_news() {
         block_on(async {
             let alarms = Alarms::default();
-            let mut waits = [1, 3, 2].map(|seconds| Box::pin(alarms.wait(seconds * SECOND)));
+            let mut waits = [1, 3].map(|seconds| Box::pin(alarms.wait(seconds * SECOND)));
             for wait in &mut waits {
                 assert_eq!(poll_once(wait).await, None);
             }
-            alarms.evict(1);
-            assert_eq!(poll_once(&mut waits[1]).await, Some(Reason::Evicted));
+            assert!(!alarms.is_empty());
             alarms.tell_all();
-            assert_eq!(poll_once(&mut waits[0]).await, Some(Reason::News));
-            assert_eq!(poll_once(&mut waits[2]).await, Some(Reason::News));
-            assert_eq!(alarms.next(), None);
+            for wait in &mut waits {
+                assert_eq!(poll_once(wait).await, Some(Reason::News));
+            }
+            assert!(alarms.is_empty());
         });
     }
 }

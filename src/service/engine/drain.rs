@@ -16,8 +16,8 @@ use crate::service::store::{Ask, Due, Kind, Mark, Result, Role, Slot, StoreError
 /// How many due jobs of each kind are known beforehand, so that a long queue is not listed for every job.
 const KNOWN: usize = 256;
 
-/// How long a due job is left to other drains before a lane that waits gives way to it.
-const POLITE: Duration = Duration::from_millis(200);
+/// How long a due job waits for a lane before one that waits gives way to it.
+const POLITE: Duration = Duration::from_millis(500);
 
 /// How long a drain claims nothing after the store has failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -37,6 +37,8 @@ pub struct Drain<'a> {
     own: RefCell<Vec<Id>>,
     /// What clients had asked at the last look.
     marks: RefCell<Vec<Mark>>,
+    /// How many lanes are wanted by jobs that are due.
+    wanted: Cell<usize>,
     /// A suspect's step runs, and no other may beside it.
     pub is_alone: Cell<bool>,
     /// How many lanes work, and how many tell.
@@ -96,6 +98,7 @@ impl<'a> Drain<'a> {
             skipped: RefCell::default(),
             own: RefCell::default(),
             marks: RefCell::default(),
+            wanted: Cell::default(),
             is_alone: Cell::default(),
             lanes: Cell::default(),
             renew_at: Cell::new(now + renewal(engine)),
@@ -175,17 +178,20 @@ impl<'a> Drain<'a> {
             return Ok(());
         }
         let most = engine.config.lanes;
+        self.wanted.set(0);
         for tells in [false, true] {
             let lane = usize::from(tells);
             let is_full = || self.lanes.get()[lane] >= most || self.is_alone.get();
-            let waiting = if tells { 0 } else { self.alarms.waiting(engine.host.elapsed() + LOOK) };
-            while !is_full() || waiting > 0 {
+            // What waits for a lane is looked for if one may give way.
+            let may_give_way = !tells && !self.alarms.is_empty() && self.role != Role::Alone;
+            while !is_full() || may_give_way {
                 let Some(due) = self.next(lane)? else { break };
                 if is_full() {
                     let known = &mut self.known.borrow_mut()[lane];
                     known.push_front(due);
                     if due.time + POLITE <= engine.clock.now() {
-                        self.alarms.evict(known.len().min(waiting));
+                        self.wanted.set(known.len());
+                        self.alarms.tell_all();
                     }
                     break;
                 }
@@ -296,6 +302,13 @@ impl<'a> Drain<'a> {
         let mark = Mark { id: job.id, round: job.run.round, ask };
         let was_marked = self.marks.borrow().contains(&mark);
         Ok(was_marked && mark.counts(&job.run) && self.engine.store.is_marked(mark)?)
+    }
+
+    /// Whether a lane that may give way has to.
+    pub fn gives_way(&self) -> bool {
+        let wanted = self.wanted.get();
+        self.wanted.set(wanted.saturating_sub(1));
+        wanted > 0
     }
 
     /// Whether this drain runs suspects only.

@@ -16,12 +16,23 @@ use crate::service::worker::{Failure, Next, Worker};
 /// A longer wait is none that a lane is kept for: the job goes back into the queue.
 const LONG_WAIT: Duration = Duration::from_secs(10);
 
+/// After so much of a wait, or so much time in its lane, a job gives way to one that is due.
+const GIVE_WAY: Duration = Duration::from_secs(3);
+
 /// A job that waits with more bytes than this goes back into the queue, too, and a body that is longer
 /// is loaded for each step.
 const LARGE: usize = 64 * 1024;
 
 /// How long a suspect's step runs alone, the first time; twice as long each time after that.
 const ALONE: Duration = Duration::from_secs(10);
+
+/// What a lane knows of its time.
+struct Lane {
+    /// When it was opened, by the monotonic clock.
+    claimed: Duration,
+    /// Until when its job waits, by the monotonic clock, if it does.
+    until: Option<Duration>,
+}
 
 /// What a lane does after a wait.
 enum After {
@@ -38,6 +49,7 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
     if due.wait.is_some() && job.run.end.is_none() {
         job.run.wait = due.wait; // It may have been mended.
     }
+    let mut lane = Lane { claimed: engine.host.elapsed(), until: None };
     // Who asked before it was claimed has been told that it is cancelled.
     let cancel = Mark { id: job.id, round: job.run.round, ask: Ask::Cancel };
     let mut is_cancelled = drain.persist(|_| engine.store.is_marked(cancel)).await?;
@@ -48,7 +60,7 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
             drain.save(&mut job).await?;
             break;
         }
-        match wait(drain, &mut job).await? {
+        match wait(drain, &mut job, &mut lane).await? {
             After::GiveWay => return drain.release(&job).await,
             After::Look => continue,
             After::GoOn => {}
@@ -69,13 +81,14 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
 
 /// Waits until the job is due. With a long wait, or when others need the lane or the budget is spent, it
 /// goes back into the queue.
-async fn wait(drain: &Drain<'_>, job: &mut Job) -> Result<After> {
+async fn wait(drain: &Drain<'_>, job: &mut Job, lane: &mut Lane) -> Result<After> {
     let engine = drain.engine;
     let Some(wait) = job.run.wait else {
         return Ok(if engine.is_spent() { After::GiveWay } else { After::GoOn });
     };
     // From here on by the monotonic clock, whatever the wall clock does.
-    let until = engine.host.elapsed() + wait.until.since(engine.clock.now());
+    let now = engine.host.elapsed();
+    let until = *lane.until.get_or_insert_with(|| now + wait.until.since(engine.clock.now()));
     loop {
         let now = engine.host.elapsed();
         let (rest, left) = (until.saturating_sub(now), engine.left().unwrap_or(Duration::MAX));
@@ -84,13 +97,18 @@ async fn wait(drain: &Drain<'_>, job: &mut Job) -> Result<After> {
             return Ok(After::GiveWay);
         }
         if rest.is_zero() {
-            job.run.wait = None;
+            (job.run.wait, lane.until) = (None, None);
             return Ok(After::GoOn);
         }
         match drain.alarms.wait(now + rest.min(left)).await {
-            Reason::Evicted if until > engine.host.elapsed() + LOOK => return Ok(After::GiveWay),
-            Reason::News => return Ok(After::Look),
-            _ => {}
+            Reason::Time => {}
+            Reason::News => {
+                let now = engine.host.elapsed();
+                let may_give_way =
+                    until > now + GIVE_WAY || until > now + LOOK && now > lane.claimed + GIVE_WAY;
+                let gives_way = may_give_way && drain.gives_way();
+                return Ok(if gives_way { After::GiveWay } else { After::Look });
+            }
         }
     }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use super::{Cancelled, Engine, Retried, state_of};
 use crate::service::config::Config;
-use crate::service::host::Host;
 use crate::service::job::{Id, Input, State};
 use crate::service::status::is_end;
 use crate::service::store::model::{Disk, random};
