@@ -117,7 +117,7 @@ impl Engine {
                 self.store.open()?; // Somebody has died while he gave one back.
             }
             let own = own.take();
-            if let Some(role) = self.role(&slots, own.is_some())? {
+            if let Some(role) = self.role(&slots, own.is_some(), false)? {
                 if let Some(slot) = self.store.enter(role, &Holding::Free)? {
                     match Drain::run(self, slot, own).await {
                         Ok(()) | Err(StoreError::Lost) => {}
@@ -136,8 +136,9 @@ impl Engine {
         }
     }
 
-    /// The slot that this invocation can take to run something, if there is something to run.
-    fn role(&self, slots: &[(Role, Holding)], has_own: bool) -> Result<Option<Role>> {
+    /// The slot that this invocation can take to run something, if there is something to run. Only the watch
+    /// looks for suspects while all drains are busy: looking takes a while if the queue is long.
+    fn role(&self, slots: &[(Role, Holding)], has_own: bool, is_watch: bool) -> Result<Option<Role>> {
         let is_drain = |role: &Role| matches!(role, Role::Drain(number) if *number < self.config.drains);
         let mut free = slots.iter().filter(|(_, holding)| *holding == Holding::Free).map(|(role, _)| *role);
         let held = slots
@@ -148,7 +149,7 @@ impl Engine {
         if has_own && drain.is_some() {
             return Ok(drain);
         }
-        if !self.look(1)? {
+        if drain.is_none() && !is_watch || !self.look(1)? {
             return Ok(None);
         }
         let alone = free.find(|role| *role == Role::Alone);

@@ -71,6 +71,6 @@ impl Engine {
         let marks = self.store.marks()?;
         self.heed(slot, &marks, &|_| false)?;
         let slots = self.store.slots()?;
-        Ok(self.role(&slots, false)?.is_some() || self.is_all_done(&slots)?)
+        Ok(self.role(&slots, false, true)?.is_some() || self.is_all_done(&slots)?)
     }
 }
