@@ -214,12 +214,15 @@ on_every_host_with_a_folder! {
         "yes".into()
     }
 
-    /// More of them, all together, than fit into a lease.
+    /// A slice of each of them, all together, is longer than a lease.
     fn the_lease_is_kept_while_jobs_compute(kind: Kind) -> String {
         let data = Folder::new();
-        let host = component(kind, &data.0).variable("AFTERACK_LANES", 400).variable("AFTERACK_DRAINS", 1).start();
-        let ids: Vec<_> =
-            (0..400).map(|_| Client(&host).job(r#"{"steps":1,"step_ms":3000,"cpu":true}"#)).collect();
+        let host = component(kind, &data.0)
+            .variable("AFTERACK_LANES", 160)
+            .variable("AFTERACK_DRAINS", 1)
+            .variable("AFTERACK_LEASE", "1s")
+            .start();
+        let ids: Vec<_> = (0..160).map(|_| Client(&host).job(r#"{"steps":1,"step_ms":60,"cpu":true}"#)).collect();
         if kind == Kind::Wasmtime {
             for id in ids {
                 Client(&host).wait_for(&id, "succeeded");

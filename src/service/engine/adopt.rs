@@ -45,8 +45,7 @@ impl Engine {
             return Ok(());
         }
         self.chores_at.set(elapsed + CHORES.min(self.config.lease / 4));
-        let slots: Vec<_> =
-            self.store.slots()?.into_iter().filter(|(role, _)| *role != Role::Watch).collect();
+        let slots = self.store.slots()?;
         let sign = |(role, holding): &(Role, Holding)| match holding {
             Holding::Held(sign) => Some(format!("{role}.{}", sign.0)),
             _ => None,

@@ -27,7 +27,7 @@ use super::job::{End, Id, Job, State, Tell, Wait};
 use super::store::{
     Ask, Due, Found, Holding, Kind, Mark, Outlook, Place, Result, Role, SLOTS, Slot, Store, StoreError,
 };
-use super::time::{Clock, TOLERANCE, Time};
+use super::time::{Clock, Time};
 use crate::{Problem, StatusCode};
 use adopt::Seen;
 use drain::Drain;
@@ -51,8 +51,8 @@ pub struct Engine {
     begun: Duration,
     /// What the queue held at the last look, when that was by the monotonic clock, and what its bell said.
     looked: RefCell<Option<(Outlook, Duration, u64)>>,
-    /// Whether waits that were begun by a wrong clock have been mended since the clock is steady.
-    mended: Cell<bool>,
+    /// When waits are mended that were begun by a wrong clock, by the monotonic clock.
+    mend_at: Cell<Duration>,
     /// The others' signs of life, and what is unfinished.
     seen: RefCell<Seen>,
     /// When it is time to look after the others and after what has been kept long enough.
@@ -91,7 +91,7 @@ impl Engine {
             config,
             host,
             looked: RefCell::default(),
-            mended: Cell::default(),
+            mend_at: Cell::default(),
             seen: RefCell::default(),
             chores_at: Cell::default(),
             expires: Cell::default(),
@@ -126,7 +126,7 @@ impl Engine {
                 }
                 continue;
             }
-            if self.is_all_done(&slots)? {
+            if self.is_all_done(&slots, None)? {
                 return Ok(());
             }
             // What is left is due later, or others run it and might lose it.
@@ -159,9 +159,10 @@ impl Engine {
         }))
     }
 
-    /// Whether nothing waits, nobody runs anything, and nothing is to be done before long.
-    fn is_all_done(&self, slots: &[(Role, Holding)]) -> Result<bool> {
-        if slots.iter().any(|(role, holding)| *role != Role::Watch && *holding != Holding::Free) {
+    /// Whether nothing waits, nobody else runs anything, and nothing is to be done before long.
+    fn is_all_done(&self, slots: &[(Role, Holding)], own: Option<&Slot>) -> Result<bool> {
+        let is_own = |holding: &Holding| own.is_some_and(|own| *holding == Holding::Held(own.sign.clone()));
+        if slots.iter().any(|(_, holding)| *holding != Holding::Free && !is_own(holding)) {
             return Ok(false);
         }
         if self.look(1)? {
@@ -183,8 +184,7 @@ impl Engine {
     /// there are any. A long queue takes a while to list.
     fn look(&self, most: usize) -> Result<bool> {
         let (bell, elapsed, now) = (self.store.bell()?, self.host.elapsed(), self.clock.now());
-        let is_steady = self.clock.is_steady();
-        let mend = is_steady && !self.mended.get();
+        let mend = elapsed >= self.mend_at.get() && self.clock.is_steady();
         let mut looked = self.looked.borrow_mut();
         if let Some((outlook, at, rung)) = &*looked {
             let is_due = outlook.next.is_some_and(|next| next <= now);
@@ -193,7 +193,9 @@ impl Engine {
             }
         }
         *looked = Some((self.store.look(now, most, mend)?, elapsed, bell));
-        self.mended.set(is_steady);
+        if mend {
+            self.mend_at.set(elapsed + self.config.lease);
+        }
         Ok(looked.as_ref().is_some_and(|(outlook, ..)| !outlook.due.is_empty()))
     }
 
@@ -270,12 +272,8 @@ impl Engine {
 
     /// Ends a claim. Whoever ends that of a job that has just ended says so.
     fn release(&self, slot: &Slot, job: &Job) -> Result<()> {
-        let now = self.clock.now();
-        self.store.release(slot, job, now, self.config.keep)?;
+        self.store.release(slot, job, self.clock.now(), self.config.keep)?;
         self.looked.take(); // It may be in the queue now.
-        if job.run.wait.is_some_and(|wait| wait.since > now + TOLERANCE) {
-            self.mended.set(false);
-        }
         if job.claim == Kind::Tell {
             return Ok(());
         }

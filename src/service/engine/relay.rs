@@ -19,7 +19,7 @@ impl Engine {
     /// If that fails, the next request of anybody's goes on.
     pub(super) async fn relay(&self) -> Result<()> {
         let Some(base) = &self.config.base else { return Ok(()) };
-        if !self.is_all_done(&self.store.slots()?)?
+        if !self.is_all_done(&self.store.slots()?, None)?
             && let Err(error) = ask(base, self.config.token.as_deref()).await
         {
             eprintln!("afterack: the work could not be handed over to {base}/drain: {error:#}");

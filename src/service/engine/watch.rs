@@ -13,7 +13,9 @@ impl Engine {
     /// Stays as the watch until there is something to do, unless somebody else is it: whether this
     /// invocation has to look what to do next.
     pub(super) async fn stay(&self, slots: &[(Role, Holding)]) -> Result<bool> {
-        let Some((_, seen)) = slots.iter().find(|(role, _)| *role == Role::Watch) else {
+        let mut watches = slots.iter().filter(|(role, _)| *role == Role::Watch).map(|(_, holding)| holding);
+        let held = watches.clone().find(|holding| matches!(holding, Holding::Held(_)));
+        let Some(seen) = held.or_else(|| watches.next()) else {
             // It is being renewed right now, or it is missing.
             self.host.sleep(LOOK).await;
             self.store.open()?;
@@ -37,10 +39,12 @@ impl Engine {
         while self.host.elapsed() < until {
             self.host.sleep(LOOK).await;
             let slots = self.store.slots()?;
-            match slots.into_iter().find(|(role, _)| *role == Role::Watch) {
-                Some((_, Holding::Free | Holding::Left)) => return Ok(false),
-                Some((_, holding)) if holding != *seen => return Ok(true),
-                _ => {}
+            if !slots.iter().any(|(role, holding)| *role == Role::Watch && holding == seen) {
+                // It has renewed its slot, or left.
+                let is_held = |(role, holding): &(Role, Holding)| {
+                    *role == Role::Watch && matches!(holding, Holding::Held(_))
+                };
+                return Ok(slots.iter().any(is_held));
             }
         }
         Ok(false)
@@ -51,8 +55,9 @@ impl Engine {
         if has_claims {
             self.adopt_claims(&slot, true)?;
         }
+        let mut others = Vec::new();
         while !self.is_spent() {
-            match self.look_around(&slot) {
+            match self.look_around(&slot, &mut others) {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(StoreError::Lost) => return Err(StoreError::Lost),
@@ -65,12 +70,22 @@ impl Engine {
         self.store.leave(slot)
     }
 
-    /// Whether there is something to do for this invocation, or nothing to wait for.
-    fn look_around(&self, slot: &Slot) -> Result<bool> {
+    /// Whether there is something to do for this invocation, or nothing to wait for. `others` are the signs
+    /// of other watches at the last look.
+    fn look_around(&self, slot: &Slot, others: &mut Vec<Holding>) -> Result<bool> {
         self.do_chores()?;
         let marks = self.store.marks()?;
         self.heed(slot, &marks, &|_| false)?;
         let slots = self.store.slots()?;
-        Ok(self.role(&slots, false, true)?.is_some() || self.is_all_done(&slots)?)
+        // After a crash at the wrong moment there are two slots for a watch. One that lives is enough.
+        let is_other = |(role, holding): &&(Role, Holding)| {
+            *role == Role::Watch && !matches!(holding, Holding::Held(sign) if *sign == slot.sign)
+        };
+        let now: Vec<_> = slots.iter().filter(is_other).map(|(_, holding)| holding.clone()).collect();
+        let before = std::mem::replace(others, now);
+        if !before.is_empty() && !others.is_empty() && before != *others {
+            return Ok(true);
+        }
+        Ok(self.role(&slots, false, true)?.is_some() || self.is_all_done(&slots, Some(slot))?)
     }
 }

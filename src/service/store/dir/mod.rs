@@ -14,6 +14,7 @@
 //! where/ID               where a job waits, if not under the time at which it was accepted
 //! ended/…  totals/…      what has ended when; see ended.rs
 //! waiters/…              clients that wait for an answer
+//! made                   a file that says that all this is there
 //! length                 how many jobs waited when, if they are many
 //! tmp/                   what is being written
 //! damaged/               what made no sense, set aside
@@ -68,6 +69,9 @@ const FOLDERS: [&str; 14] = [
     "waiters", "damaged",
 ];
 
+/// What a store has that was made as a whole.
+const MADE: &str = "made";
+
 /// How long removing goes on at a time.
 const PIECE: Duration = Duration::from_millis(10);
 
@@ -88,23 +92,19 @@ impl<F: Folder> Dir<F> {
         Dir { files: Files::new(folder, host) }
     }
 
-    /// Makes what is missing.
+    /// Makes what is missing, durably, and at last the file that says so.
     fn make(&self) -> Result<()> {
-        let mut made = !self.files.exists("slots")?;
         for folder in FOLDERS {
-            if !self.files.exists(folder)? {
-                self.files.make_folder(folder)?;
-                made = true;
-            }
+            self.files.make_folder(folder)?;
         }
         self.files.make_slots()?;
-        if made { self.files.sync(".") } else { Ok(()) }
+        self.files.sync(".")?;
+        self.files.append(MADE, b"")
     }
 
     /// Does something again, if it fails in a store that lacks folders, as one restored from a backup may.
     fn with_folders<T>(&self, act: impl Fn() -> Result<T>) -> Result<T> {
-        // They are made last, so that a store that has them is whole.
-        if !self.files.exists("slots")? {
+        if !self.files.exists(MADE)? {
             self.make()?;
         }
         act().or_else(|error| {
@@ -406,11 +406,9 @@ impl<F: Folder> Store for Dir<F> {
     }
 
     fn slots(&self) -> Result<Vec<(Role, Holding)>> {
-        let slots = self.files.slots()?;
-        if !slots.is_empty() {
-            return Ok(slots);
+        if !self.files.exists(MADE)? {
+            self.make()?;
         }
-        self.make()?;
         self.files.slots()
     }
 
@@ -519,7 +517,13 @@ impl<F: Folder> Store for Dir<F> {
             self.files.note_end(job.id, &job.run, keep)?;
         }
         match queue::due(job.id, &job.run) {
-            Some(due) => self.queue(&from, due, now)?,
+            Some(due) => {
+                self.queue(&from, due, now)?;
+                if job.claim == Kind::Tell && job.run.end.is_none() {
+                    // It begins again: no power cut may leave it among those that have ended.
+                    self.files.sync(queue::folder_of(due.kind))?;
+                }
+            }
             None => self.files.rename(&from, &path("done", job.id))?,
         }
         if has_just_ended {
