@@ -26,6 +26,9 @@ pub trait Host {
     /// Waits for this long by the monotonic clock.
     fn sleep(&self, time: Duration) -> Sleep;
 
+    /// Gives the host a turn, in which nothing of this instance runs.
+    fn turn(&self);
+
     /// A number that nobody can foresee.
     fn random(&self) -> u64;
 }
@@ -58,6 +61,10 @@ impl Host for Real {
         })
     }
 
+    fn turn(&self) {
+        crate::turn::turn_for_the_host();
+    }
+
     fn random(&self) -> u64 {
         wasi::random::random::get_random_u64()
     }
@@ -86,6 +93,8 @@ pub mod tests {
         fn sleep(&self, _: Duration) -> Sleep {
             unreachable!("stores do not wait")
         }
+
+        fn turn(&self) {}
 
         fn random(&self) -> u64 {
             RandomState::new().hash_one(0)

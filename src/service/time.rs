@@ -126,6 +126,8 @@ mod tests {
             unreachable!("a clock never waits")
         }
 
+        fn turn(&self) {}
+
         fn random(&self) -> u64 {
             0
         }

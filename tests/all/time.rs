@@ -11,6 +11,9 @@ use crate::jobs::{Client, component, with_faults};
 
 const HOUR: i64 = 3_600_000;
 
+/// Of a host that reads the clock without the C library.
+const UNSHIFTED: &str = "not tried: its clock cannot be shifted";
+
 /// The clock of hosts, which the test sets.
 struct Clock(Folder);
 
@@ -46,6 +49,9 @@ impl Clock {
 on_every_host_with_a_folder! {
     /// Its slots and its watch seem to be held for an hour to come.
     fn what_a_host_leaves_that_was_an_hour_ahead_goes_on_within_a_lease(kind: Kind) -> String {
+        if kind == Kind::Wash {
+            return UNSHIFTED.into();
+        }
         let (data, clock) = (Folder::new(), Clock::new());
         clock.set(HOUR);
         let host = clock.start(component(kind, &data.0));
@@ -70,6 +76,9 @@ on_every_host_with_a_folder! {
     }
 
     fn a_host_that_is_set_back_by_an_hour_goes_on(kind: Kind) -> String {
+        if kind == Kind::Wash {
+            return UNSHIFTED.into();
+        }
         let (data, clock) = (Folder::new(), Clock::new());
         let host = clock.start(component(kind, &data.0));
         let client = Client(&host);
@@ -89,6 +98,9 @@ on_every_host_with_a_folder! {
 
     /// Shorter than a lease, by an hour and by eight days, while finished jobs are kept for seven.
     fn a_leap_for_a_moment_loses_repeats_and_removes_nothing(kind: Kind) -> String {
+        if kind == Kind::Wash {
+            return UNSHIFTED.into();
+        }
         let (data, clock) = (Folder::new(), Clock::new());
         let host = clock.start(with_faults(kind, &data.0));
         let client = Client(&host);
@@ -115,6 +127,9 @@ on_every_host_with_a_folder! {
     }
 
     fn leaps_to_and_fro_lose_nothing(kind: Kind) -> String {
+        if kind == Kind::Wash {
+            return UNSHIFTED.into();
+        }
         let (data, clock) = (Folder::new(), Clock::new());
         let host = clock.start(with_faults(kind, &data.0));
         let client = Client(&host);

@@ -353,6 +353,8 @@ impl Host for SimHost {
         }))
     }
 
+    fn turn(&self) {}
+
     fn random(&self) -> u64 {
         self.world.random(u64::MAX)
     }

@@ -42,6 +42,7 @@ mod record;
 mod slots;
 mod waiters;
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -108,9 +109,11 @@ impl<F: Folder> Dir<F> {
             self.make()?;
         }
         act().or_else(|error| {
-            let is_whole = FOLDERS.iter().all(|folder| self.files.exists(folder).unwrap_or(true));
-            if is_whole && !matches!(error, StoreError::Lost) {
-                return Err(error);
+            let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            match error {
+                StoreError::Lost => {}
+                StoreError::Failed { ref error, .. } if is_missing(error) => {}
+                error => return Err(error),
             }
             self.make()?;
             act()
