@@ -225,7 +225,9 @@ fn check_origin(text: &str) -> Result<(), &'static str> {
         ("https", Some("443")) | ("http", Some("80")) => Err("no browser sends the default port"),
         _ if scheme.is_empty() || host.is_empty() || !host.chars().all(is_host) => Err(expected),
         _ if !scheme.chars().all(|c| c.is_ascii_lowercase() || "+-.".contains(c)) => Err(expected),
-        (_, Some(port)) if port.parse::<u16>().is_err() => Err("invalid port"),
+        (_, Some(port)) if !port.parse::<u16>().is_ok_and(|number| number.to_string() == port) => {
+            Err("invalid port")
+        }
         _ => Ok(()),
     }
 }
@@ -362,6 +364,8 @@ pub mod tests {
             "https://",
             "a.org",
             "https://a.org:99999",
+            "https://a.org:0443",
+            "http://a.org:+80",
             "https://user@a.org",
             "null",
         ] {

@@ -17,12 +17,11 @@ impl Links {
     /// By `X-Forwarded-Prefix`, which proxies set that serve the component below a path; else by the path
     /// of `AFTERACK_SELF`.
     pub fn of(headers: &HeaderMap, config: &Config) -> Links {
-        let named = headers.get("x-forwarded-prefix").and_then(|value| value.to_str().ok());
-        let own = config.base.as_ref().and_then(|base| base.parse::<http::Uri>().ok());
-        let own = own.map(|base| base.path().to_owned());
-        let prefix = named.map(str::to_owned).or(own).unwrap_or_default();
-        let prefix = prefix.trim().trim_end_matches('/');
-        Links { prefix: if is_prefix(prefix) { prefix.to_owned() } else { String::new() } }
+        let plain =
+            |path: &str| Some(path.trim().trim_end_matches('/').to_owned()).filter(|path| is_prefix(path));
+        let named = headers.get("x-forwarded-prefix").and_then(|value| plain(value.to_str().ok()?));
+        let own = || plain(config.base.as_ref()?.parse::<http::Uri>().ok()?.path());
+        Links { prefix: named.or_else(own).unwrap_or_default() }
     }
 
     /// The URL of a job.
@@ -58,6 +57,7 @@ mod tests {
         assert_eq!(job(Some("/api/"), None), "/api/jobs/7");
         assert_eq!(job(None, Some("https://example.org/a/b-c")), "/a/b-c/jobs/7");
         assert_eq!(job(Some("/x"), Some("https://example.org/y")), "/x/jobs/7");
+        assert_eq!(job(Some("//evil"), Some("https://example.org/y")), "/y/jobs/7");
         for evil in ["//evil.example", "https://evil.example", "/a/../b", "/a b", "a", "/%2e", "/a\\b"] {
             assert_eq!(job(Some(evil), None), "/jobs/7", "{evil}");
         }

@@ -246,8 +246,10 @@ impl Service {
     fn status(&self, request: &Request<Bytes>, id: &str) -> Result<Answer, Problem> {
         let found = self.find(id)?;
         let mut prefer = Prefer::read(request.headers());
-        let is_head = request.method() == Method::HEAD;
-        let admitted = self.admit(&mut prefer, is_head || is_over(&found));
+        if request.method() == Method::HEAD {
+            prefer.wait = None;
+        }
+        let admitted = self.admit(&mut prefer, is_over(&found));
         let ack = json(StatusCode::OK, status::full(&found, &self.links))?;
         let ack = applied(ack, &prefer)?;
         Ok(match admitted {

@@ -39,6 +39,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// few milliseconds may look like one.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// How often the watch looks for suspects while all drains are busy: to list a long queue takes a host up to
+/// some hundred milliseconds.
+const SUSPECTS: Duration = Duration::from_secs(2);
+
 /// The longest time between two tries of a notification.
 const LONGEST_TELL: Duration = Duration::from_secs(3600);
 
@@ -55,6 +59,8 @@ pub struct Engine {
     mend_at: Cell<Duration>,
     /// The others' signs of life, and what is unfinished.
     seen: RefCell<Seen>,
+    /// When the watch looks for suspects again while all drains are busy.
+    suspects_at: Cell<Duration>,
     /// When it is time to look after the others and after what has been kept long enough.
     chores_at: Cell<Duration>,
     /// When the next jobs have been kept long enough, as far as that is known.
@@ -93,6 +99,7 @@ impl Engine {
             looked: RefCell::default(),
             mend_at: Cell::default(),
             seen: RefCell::default(),
+            suspects_at: Cell::default(),
             chores_at: Cell::default(),
             expires: Cell::default(),
             said: RefCell::default(),
@@ -149,7 +156,14 @@ impl Engine {
         if has_own && drain.is_some() {
             return Ok(drain);
         }
-        if drain.is_none() && !is_watch || !self.look(1)? {
+        if drain.is_none() {
+            let now = self.host.elapsed();
+            if !is_watch || now < self.suspects_at.get() {
+                return Ok(None);
+            }
+            self.suspects_at.set(now + SUSPECTS);
+        }
+        if !self.look(1)? {
             return Ok(None);
         }
         let alone = free.find(|role| *role == Role::Alone);

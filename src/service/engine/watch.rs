@@ -37,7 +37,7 @@ impl Engine {
     async fn is_watched(&self, seen: &Holding) -> Result<bool> {
         let until = self.host.elapsed() + SILENCE;
         while self.host.elapsed() < until {
-            self.host.sleep(LOOK).await;
+            self.host.sleep(LOOK / 2).await;
             let slots = self.store.slots()?;
             if !slots.iter().any(|(role, holding)| *role == Role::Watch && holding == seen) {
                 // It has renewed its slot, or left.
