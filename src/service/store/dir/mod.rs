@@ -578,13 +578,19 @@ impl<F: Folder> Store for Dir<F> {
         let ended = self.files.ended()?;
         let waiting = waiting?.saturating_sub(self.cancelled()?);
         let mut counts = Counts { waiting, running: 0, untold: untold?, drains: 0, ended };
+        let mut drains = Vec::new();
         for (role, folder) in self.files.held_slots()? {
             for name in self.files.names(&folder)? {
                 let is_told = name.ends_with(slots::TELL);
                 *if is_told { &mut counts.untold } else { &mut counts.running } += 1;
             }
-            counts.drains += usize::from(role != Role::Watch);
+            if let Role::Drain(_) = role
+                && !drains.contains(&role)
+            {
+                drains.push(role); // Who tries to take one has a folder for a moment, too.
+            }
         }
+        counts.drains = drains.len();
         Ok(counts)
     }
 }
