@@ -15,7 +15,7 @@ const INPUT: &str = r#"{"steps":3,"step_ms":1000}"#;
 
 on_every_host_with_a_folder! {
     /// On `wasmtime serve`, as `make up` starts it, with all connections open at once; on `wash dev`,
-    /// which has no limit to queue them behind, by 40 clients.
+    /// which has no limit to queue them behind, by 100 clients.
     fn a_burst_of_2000_jobs_is_acknowledged_and_done(kind: Kind) -> String {
         let data = Folder::new();
         let setup = component(kind, &data.0).variable("AFTERACK_LEASE", "10s");
@@ -29,7 +29,7 @@ on_every_host_with_a_folder! {
             let url = format!("http://{address}");
             setup.address(address).variable("AFTERACK_BUDGET", "5s").variable("AFTERACK_SELF", url).start()
         };
-        let ids = if kind == Kind::Wasmtime { all_at_once(&host) } else { by_clients(&host, 40) };
+        let ids = if kind == Kind::Wasmtime { all_at_once(&host) } else { by_clients(&host, 100) };
         assert_eq!(ids.len(), JOBS);
         let client = Client(&host);
         let begun = Instant::now();

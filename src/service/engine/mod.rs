@@ -148,10 +148,12 @@ impl Engine {
     fn role(&self, slots: &[(Role, Holding)], has_own: bool, is_watch: bool) -> Result<Option<Role>> {
         let is_drain = |role: &Role| matches!(role, Role::Drain(number) if *number < self.config.drains);
         let mut free = slots.iter().filter(|(_, holding)| *holding == Holding::Free).map(|(role, _)| *role);
-        let held = slots
-            .iter()
-            .filter(|(role, holding)| matches!(role, Role::Drain(_)) && *holding != Holding::Free);
-        let has_room = held.count() < self.config.drains;
+        // Who tries to take one has a folder for a moment, too: what is free is free.
+        let is_held = |number: &usize| {
+            let role = Role::Drain(*number);
+            !free.clone().any(|free| free == role) && slots.iter().any(|(other, _)| *other == role)
+        };
+        let has_room = (0..SLOTS).filter(is_held).count() < self.config.drains;
         let drain = free.clone().find(|role| has_room && is_drain(role));
         if has_own && drain.is_some() {
             return Ok(drain);

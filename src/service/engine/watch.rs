@@ -6,8 +6,11 @@ use std::time::Duration;
 use super::{Engine, LOOK};
 use crate::service::store::{Holding, Result, Role, Slot, StoreError};
 
-/// How long a watch that gives no sign of life counts as alive.
+/// How long holders of slots that give no sign of life count as alive.
 const SILENCE: Duration = Duration::from_millis(400);
+
+/// How long to wait for a sign of life before the first look; it doubles up to [`LOOK`].
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
 impl Engine {
     /// Stays as the watch until there is something to do, unless somebody else is it: whether this
@@ -22,7 +25,7 @@ impl Engine {
             return Ok(true);
         };
         if let Holding::Held(_) = seen
-            && self.is_watched(seen).await?
+            && self.is_somebody_alive(slots).await?
         {
             return Ok(false);
         }
@@ -31,20 +34,22 @@ impl Engine {
         Ok(true)
     }
 
-    /// Whether the watch that was seen like this gives a sign of life before long. That nobody has taken
-    /// its slot is none: it may have died with its host a moment ago, and nobody might come after this
-    /// request.
-    async fn is_watched(&self, seen: &Holding) -> Result<bool> {
+    /// Whether a holder of a slot gives a sign of life before long: a drain will look who watches before it
+    /// returns. That a slot is held is no sign: its holder may have died with its host a moment ago, and
+    /// nobody might come after this request.
+    async fn is_somebody_alive(&self, seen: &[(Role, Holding)]) -> Result<bool> {
         let until = self.host.elapsed() + SILENCE;
+        let mut pause = FIRST_PAUSE;
         while self.host.elapsed() < until {
-            self.host.sleep(LOOK / 2).await;
+            self.host.sleep(pause).await;
+            pause = (pause * 2).min(LOOK);
             let slots = self.store.slots()?;
-            if !slots.iter().any(|(role, holding)| *role == Role::Watch && holding == seen) {
-                // It has renewed its slot, or left.
-                let is_held = |(role, holding): &(Role, Holding)| {
-                    *role == Role::Watch && matches!(holding, Holding::Held(_))
-                };
-                return Ok(slots.iter().any(is_held));
+            if slots.iter().any(|slot| matches!(slot.1, Holding::Held(_)) && !seen.contains(slot)) {
+                return Ok(true);
+            }
+            // The watch has left in order, and nobody has come after it yet.
+            if slots.contains(&(Role::Watch, Holding::Free)) {
+                return Ok(false);
             }
         }
         Ok(false)
