@@ -31,6 +31,7 @@ use super::time::{Clock, Time};
 use crate::{Problem, StatusCode};
 use adopt::Seen;
 use drain::Drain;
+use watch::Stay;
 
 /// How often a drain and the watch look around.
 const LOOK: Duration = Duration::from_millis(50);
@@ -115,11 +116,14 @@ impl Engine {
     }
 
     async fn work(&self, mut own: Option<Id>) -> Result<()> {
+        // The slots as they were at first, since this invocation was the holder of one.
+        let mut before: Option<Vec<(Role, Holding)>> = None;
         loop {
             if self.is_spent() {
                 return self.relay().await;
             }
             let slots = self.store.slots()?;
+            let seen = before.get_or_insert_with(|| slots.clone());
             if slots.len() < SLOTS + 2 {
                 self.store.open()?; // Somebody has died while he gave one back.
             }
@@ -130,6 +134,7 @@ impl Engine {
                         Ok(()) | Err(StoreError::Lost) => {}
                         Err(error) => self.say(&error),
                     }
+                    before = None;
                 }
                 continue;
             }
@@ -137,8 +142,10 @@ impl Engine {
                 return Ok(());
             }
             // What is left is due later, or others run it and might lose it.
-            if !self.stay(&slots).await? {
-                return Ok(());
+            match self.stay(&slots, seen).await? {
+                Stay::Relieved => return Ok(()),
+                Stay::Again => {}
+                Stay::Watched => before = None,
             }
         }
     }
@@ -154,7 +161,10 @@ impl Engine {
             !free.clone().any(|free| free == role) && slots.iter().any(|(other, _)| *other == role)
         };
         let has_room = (0..SLOTS).filter(is_held).count() < self.config.drains;
-        let drain = free.clone().find(|role| has_room && is_drain(role));
+        // Any of them, so that not all who look at once try the same.
+        let chance = self.host.random() as usize;
+        let drains: Vec<_> = free.clone().filter(|role| has_room && is_drain(role)).collect();
+        let drain = (!drains.is_empty()).then(|| drains[chance % drains.len()]);
         if has_own && drain.is_some() {
             return Ok(drain);
         }

@@ -12,39 +12,53 @@ const SILENCE: Duration = Duration::from_millis(400);
 /// How long to wait for a sign of life before the first look; it doubles up to [`LOOK`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
+/// What came of staying.
+pub(super) enum Stay {
+    /// Somebody else is there for what comes.
+    Relieved,
+    /// The slots have changed meanwhile.
+    Again,
+    /// This invocation was the watch, and there may be something to do.
+    Watched,
+}
+
 impl Engine {
-    /// Stays as the watch until there is something to do, unless somebody else is it: whether this
-    /// invocation has to look what to do next.
-    pub(super) async fn stay(&self, slots: &[(Role, Holding)]) -> Result<bool> {
+    /// Stays as the watch until there is something to do, unless somebody is alive that was not seen
+    /// `before`.
+    pub(super) async fn stay(&self, slots: &[(Role, Holding)], before: &[(Role, Holding)]) -> Result<Stay> {
         let mut watches = slots.iter().filter(|(role, _)| *role == Role::Watch).map(|(_, holding)| holding);
         let held = watches.clone().find(|holding| matches!(holding, Holding::Held(_)));
         let Some(seen) = held.or_else(|| watches.next()) else {
             // It is being renewed right now, or it is missing.
             self.host.sleep(LOOK).await;
             self.store.open()?;
-            return Ok(true);
+            return Ok(Stay::Again);
         };
         if let Holding::Held(_) = seen
-            && self.is_somebody_alive(slots).await?
+            && self.is_somebody_alive(slots, before).await?
         {
-            return Ok(false);
+            return Ok(Stay::Relieved);
         }
-        let Some(slot) = self.store.enter(Role::Watch, seen)? else { return Ok(true) };
+        let Some(slot) = self.store.enter(Role::Watch, seen)? else { return Ok(Stay::Again) };
         self.watch(slot, *seen != Holding::Free).await?;
-        Ok(true)
+        Ok(Stay::Watched)
     }
 
     /// Whether a holder of a slot gives a sign of life before long: a drain will look who watches before it
     /// returns. That a slot is held is no sign: its holder may have died with its host a moment ago, and
     /// nobody might come after this request.
-    async fn is_somebody_alive(&self, seen: &[(Role, Holding)]) -> Result<bool> {
+    async fn is_somebody_alive(&self, now: &[(Role, Holding)], before: &[(Role, Holding)]) -> Result<bool> {
+        let is_sign = |slot: &(Role, Holding)| matches!(slot.1, Holding::Held(_)) && !before.contains(slot);
+        if now.iter().any(is_sign) {
+            return Ok(true);
+        }
         let until = self.host.elapsed() + SILENCE;
         let mut pause = FIRST_PAUSE;
         while self.host.elapsed() < until {
             self.host.sleep(pause).await;
             pause = (pause * 2).min(LOOK);
             let slots = self.store.slots()?;
-            if slots.iter().any(|slot| matches!(slot.1, Holding::Held(_)) && !seen.contains(slot)) {
+            if slots.iter().any(is_sign) {
                 return Ok(true);
             }
             // The watch has left in order, and nobody has come after it yet.

@@ -42,6 +42,7 @@ mod record;
 mod slots;
 mod waiters;
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -79,6 +80,8 @@ const PIECE: Duration = Duration::from_millis(10);
 /// A store in a folder.
 pub struct Dir<F> {
     files: Files<F>,
+    /// It was made as a whole, as far as this invocation knows.
+    is_made: Cell<bool>,
 }
 
 impl Dir<Mounted> {
@@ -90,7 +93,7 @@ impl Dir<Mounted> {
 
 impl<F: Folder> Dir<F> {
     pub fn new(folder: F, host: Rc<dyn Host>) -> Dir<F> {
-        Dir { files: Files::new(folder, host) }
+        Dir { files: Files::new(folder, host), is_made: Cell::default() }
     }
 
     /// Makes what is missing, durably, and at last the file that says so.
@@ -100,14 +103,23 @@ impl<F: Folder> Dir<F> {
         }
         self.files.make_slots()?;
         self.files.sync(".")?;
-        self.files.append(MADE, b"")
+        self.files.append(MADE, b"")?;
+        self.is_made.set(true);
+        Ok(())
+    }
+
+    /// Makes what is missing, unless nothing is.
+    fn make_once(&self) -> Result<()> {
+        if self.is_made.get() || self.files.exists(MADE)? {
+            self.is_made.set(true);
+            return Ok(());
+        }
+        self.make()
     }
 
     /// Does something again, if it fails in a store that lacks folders, as one restored from a backup may.
     fn with_folders<T>(&self, act: impl Fn() -> Result<T>) -> Result<T> {
-        if !self.files.exists(MADE)? {
-            self.make()?;
-        }
+        self.make_once()?;
         act().or_else(|error| {
             let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
             match error {
@@ -409,9 +421,7 @@ impl<F: Folder> Store for Dir<F> {
     }
 
     fn slots(&self) -> Result<Vec<(Role, Holding)>> {
-        if !self.files.exists(MADE)? {
-            self.make()?;
-        }
+        self.make_once()?;
         self.files.slots()
     }
 
