@@ -10,7 +10,7 @@ up: tools ## set up, build, and serve on http://127.0.0.1:8080, with a mailbox (
 
 test: test-tools build ## set up, build, and run all tests
 	@rm -rf target/hosts
-	HISTORIES=$${HISTORIES:-8000} cargo test --locked --quiet --lib
+	HISTORIES=$${HISTORIES:-50000} cargo test --locked --quiet --lib
 	cargo test --locked --quiet --test all
 	cargo test --locked --quiet --doc
 
@@ -35,8 +35,8 @@ hosts: test ## run the tests and write what each host does into docs/hosts.md
 bench: build ## measure: ratios in one run (ONLY=throughput for that one)
 	cargo bench --quiet --bench hosts -- $(ONLY)
 
-simulate: ## run histories of hosts that die (HISTORIES=… for more or fewer than 8000, SEED=… for one)
-	HISTORIES=$${HISTORIES:-8000} cargo test --locked --lib -- whatever_
+simulate: ## run histories of hosts that die (HISTORIES=… for more or fewer than 50000 of each kind, SEED=… for one)
+	HISTORIES=$${HISTORIES:-50000} cargo test --locked --lib -- whatever_
 
 soak: test-tools build ## kill hosts under load for 500 rounds (SOAK=… for more or fewer)
 	SOAK=$${SOAK:-500} cargo test --locked --quiet --test all -- killed_hosts

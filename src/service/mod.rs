@@ -87,8 +87,12 @@ async fn handle(request: Request<Bytes>, reply: Reply) -> anyhow::Result<()> {
 /// Whether one more upload may be slow: it holds an instance for as long.
 fn patience() -> Option<Admitted> {
     let config = Config::get().ok()?;
-    let service = Service::new(config.clone(), &HeaderMap::new());
-    Admitted::new(&service.store, &*service.host, &config)
+    let host = Rc::new(Real::new());
+    Admitted::new(&store(&config, host.clone()), &*host, &config)
+}
+
+fn store(config: &Config, host: Rc<Real>) -> Rc<dyn Store> {
+    Rc::new(Dir::mounted(&config.store, host))
 }
 
 /// One request's view of the service.
@@ -97,6 +101,7 @@ struct Service {
     store: Rc<dyn Store>,
     host: Rc<dyn Host>,
     links: Links,
+    engine: Rc<Engine>,
     /// The job that this request has brought.
     own: Cell<Option<Id>>,
     /// What comes after the answer, if it had to begin before.
@@ -106,9 +111,10 @@ struct Service {
 impl Service {
     fn new(config: Rc<Config>, headers: &HeaderMap) -> Service {
         let host = Rc::new(Real::new());
-        let store = Rc::new(Dir::mounted(&config.store, host.clone()));
+        let store = store(&config, host.clone());
         let links = Links::of(headers, &config);
-        Service { config, store, host, links, own: Cell::default(), work: Cell::default() }
+        let engine = Rc::new(Engine::new(store.clone(), config.clone(), host.clone()));
+        Service { config, store, host, links, engine, own: Cell::default(), work: Cell::default() }
     }
 
     /// What the request asks for.
@@ -189,19 +195,15 @@ impl Service {
 
     /// Begins what else comes after the answer.
     fn begin(&self) {
-        self.work.set(Some(spawn(Rc::new(self.engine()).carry_on(self.own.take()))));
+        self.work.set(Some(spawn(self.engine.clone().carry_on(self.own.take()))));
     }
 
     /// What comes after the answer, whatever that was.
     async fn carry_on(&self) {
         match self.work.take() {
             Some(work) => work.await,
-            None => Rc::new(self.engine()).carry_on(self.own.take()).await,
+            None => self.engine.clone().carry_on(self.own.take()).await,
         }
-    }
-
-    fn engine(&self) -> Engine {
-        Engine::new(self.store.clone(), self.config.clone(), self.host.clone())
     }
 
     /// `GET /healthz`: 200 as long as requests are answered, the settings are right and jobs can be recorded.
@@ -324,7 +326,7 @@ impl Service {
     /// `DELETE /jobs/{id}`: cancels a job that has not ended.
     fn cancel(&self, id: &str) -> Result<Ack, Problem> {
         let parsed = Id::parse(id).ok_or_else(|| no_job(id))?;
-        match self.engine().cancel(parsed)? {
+        match self.engine.cancel(parsed)? {
             Cancelled::Yes(state) => json(StatusCode::ACCEPTED, status::brief(parsed, state, &self.links)),
             Cancelled::TooLate(state) => Err(conflict(parsed, state, "queued or running")),
             Cancelled::Unknown => Err(no_job(id)),
@@ -334,7 +336,7 @@ impl Service {
     /// `POST /jobs/{id}/retry`: queues a job again that has failed or was cancelled.
     fn retry(&self, id: &str) -> Result<Ack, Problem> {
         let parsed = Id::parse(id).ok_or_else(|| no_job(id))?;
-        match self.engine().retry(parsed)? {
+        match self.engine.retry(parsed)? {
             Retried::Yes => json(StatusCode::ACCEPTED, status::brief(parsed, State::Queued, &self.links)),
             Retried::No(state) => Err(conflict(parsed, state, "failed or cancelled")),
             Retried::Unknown => Err(no_job(id)),

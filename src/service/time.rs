@@ -70,7 +70,9 @@ impl Clock {
         let seen = offset(self.host.wall(), elapsed);
         if is_near(seen, self.offset.get()) {
             self.offset.set(seen);
-            self.leapt.set(None);
+            if self.leapt.take().is_some() {
+                self.since.set(elapsed); // Which of the two was right?
+            }
         } else {
             match self.leapt.get().filter(|(leapt, _)| is_near(seen, *leapt)) {
                 Some((_, since)) if elapsed.saturating_sub(since) >= self.patience => {
@@ -167,6 +169,7 @@ mod tests {
         assert!(!clock.is_steady());
         assert_eq!(now(120_000, 11 * HOUR + 210_000), 10 * HOUR + 209_100);
         assert_eq!(now(121_000, 10 * HOUR + 210_100), 10 * HOUR + 210_100);
+        assert!(!clock.is_steady());
         // An hour back, for good.
         assert_eq!(now(130_000, 9 * HOUR + 219_100), 10 * HOUR + 219_100);
         assert_eq!(now(160_000, 9 * HOUR + 249_100), 9 * HOUR + 249_100);

@@ -31,7 +31,6 @@ use super::time::{Clock, Time};
 use crate::{Problem, StatusCode};
 use adopt::Seen;
 use drain::Drain;
-use watch::Stay;
 
 /// How often a drain and the watch look around.
 const LOOK: Duration = Duration::from_millis(50);
@@ -54,6 +53,8 @@ pub struct Engine {
     host: Rc<dyn Host>,
     clock: Clock,
     begun: Duration,
+    /// The store's pulse when this invocation felt it first, or after its own doing.
+    pulse: Cell<Option<u64>>,
     /// What the queue held at the last look, when that was by the monotonic clock, and what its bell said.
     looked: RefCell<Option<(Outlook, Duration, u64)>>,
     /// When waits are mended that were begun by a wrong clock, by the monotonic clock.
@@ -90,10 +91,13 @@ pub enum Retried {
 }
 
 impl Engine {
+    /// What runs the jobs of a store in this invocation. The earlier it is there, the sooner it knows whether
+    /// others are.
     pub fn new(store: Rc<dyn Store>, config: Rc<Config>, host: Rc<dyn Host>) -> Engine {
         Engine {
             clock: Clock::new(host.clone(), config.lease),
             begun: host.elapsed(),
+            pulse: Cell::new(store.pulse().ok()),
             store,
             config,
             host,
@@ -116,16 +120,14 @@ impl Engine {
     }
 
     async fn work(&self, mut own: Option<Id>) -> Result<()> {
-        // The slots as they were at first, since this invocation was the holder of one.
-        let mut before: Option<Vec<(Role, Holding)>> = None;
         loop {
             if self.is_spent() {
                 return self.relay().await;
             }
             let slots = self.store.slots()?;
-            let seen = before.get_or_insert_with(|| slots.clone());
             if slots.len() < SLOTS + 2 {
-                self.store.open()?; // Somebody has died while he gave one back.
+                self.store.mend_slots()?;
+                self.feel_pulse()?;
             }
             let own = own.take();
             if let Some(role) = self.role(&slots, own.is_some(), false)? {
@@ -134,7 +136,7 @@ impl Engine {
                         Ok(()) | Err(StoreError::Lost) => {}
                         Err(error) => self.say(&error),
                     }
-                    before = None;
+                    self.feel_pulse()?;
                 }
                 continue;
             }
@@ -142,10 +144,8 @@ impl Engine {
                 return Ok(());
             }
             // What is left is due later, or others run it and might lose it.
-            match self.stay(&slots, seen).await? {
-                Stay::Relieved => return Ok(()),
-                Stay::Again => {}
-                Stay::Watched => before = None,
+            if !self.stay(&slots).await? {
+                return Ok(());
             }
         }
     }

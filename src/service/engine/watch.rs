@@ -12,61 +12,54 @@ const SILENCE: Duration = Duration::from_millis(400);
 /// How long to wait for a sign of life before the first look; it doubles up to [`LOOK`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
-/// What came of staying.
-pub(super) enum Stay {
-    /// Somebody else is there for what comes.
-    Relieved,
-    /// The slots have changed meanwhile.
-    Again,
-    /// This invocation was the watch, and there may be something to do.
-    Watched,
-}
-
 impl Engine {
-    /// Stays as the watch until there is something to do, unless somebody is alive that was not seen
-    /// `before`.
-    pub(super) async fn stay(&self, slots: &[(Role, Holding)], before: &[(Role, Holding)]) -> Result<Stay> {
+    /// Stays as the watch until there is something to do, unless somebody else is alive: whether this
+    /// invocation has to look what to do next.
+    pub(super) async fn stay(&self, slots: &[(Role, Holding)]) -> Result<bool> {
         let mut watches = slots.iter().filter(|(role, _)| *role == Role::Watch).map(|(_, holding)| holding);
         let held = watches.clone().find(|holding| matches!(holding, Holding::Held(_)));
         let Some(seen) = held.or_else(|| watches.next()) else {
             // It is being renewed right now, or it is missing.
             self.host.sleep(LOOK).await;
-            self.store.open()?;
-            return Ok(Stay::Again);
+            self.store.mend_slots()?;
+            self.feel_pulse()?;
+            return Ok(true);
         };
         if let Holding::Held(_) = seen
-            && self.is_somebody_alive(slots, before).await?
+            && self.is_somebody_alive().await?
         {
-            return Ok(Stay::Relieved);
+            return Ok(false);
         }
-        let Some(slot) = self.store.enter(Role::Watch, seen)? else { return Ok(Stay::Again) };
+        let Some(slot) = self.store.enter(Role::Watch, seen)? else { return Ok(true) };
         self.watch(slot, *seen != Holding::Free).await?;
-        Ok(Stay::Watched)
+        self.feel_pulse()?;
+        Ok(true)
     }
 
-    /// Whether a holder of a slot gives a sign of life before long: a drain will look who watches before it
-    /// returns. That a slot is held is no sign: its holder may have died with its host a moment ago, and
-    /// nobody might come after this request.
-    async fn is_somebody_alive(&self, now: &[(Role, Holding)], before: &[(Role, Holding)]) -> Result<bool> {
-        let is_sign = |slot: &(Role, Holding)| matches!(slot.1, Holding::Held(_)) && !before.contains(slot);
-        if now.iter().any(is_sign) {
-            return Ok(true);
-        }
+    /// Whether a holder of a slot has given a sign of life since this request came, or gives one before
+    /// long: a drain will look who watches before it returns. That a slot is held is no sign: its holder may
+    /// have died with its host a moment ago, and nobody might come after this request.
+    async fn is_somebody_alive(&self) -> Result<bool> {
         let until = self.host.elapsed() + SILENCE;
         let mut pause = FIRST_PAUSE;
-        while self.host.elapsed() < until {
-            self.host.sleep(pause).await;
-            pause = (pause * 2).min(LOOK);
-            let slots = self.store.slots()?;
-            if slots.iter().any(is_sign) {
-                return Ok(true);
+        loop {
+            let pulse = self.store.pulse()?;
+            match self.pulse.get() {
+                Some(before @ 1..) if before != pulse => return Ok(true),
+                _ => self.pulse.set(Some(pulse)),
             }
-            // The watch has left in order, and nobody has come after it yet.
-            if slots.contains(&(Role::Watch, Holding::Free)) {
+            if self.host.elapsed() >= until {
                 return Ok(false);
             }
+            self.host.sleep(pause).await;
+            pause = (pause * 2).min(LOOK);
         }
-        Ok(false)
+    }
+
+    /// Feels the pulse anew after this invocation has quickened it itself.
+    pub(super) fn feel_pulse(&self) -> Result<()> {
+        self.pulse.set(Some(self.store.pulse()?));
+        Ok(())
     }
 
     /// Waits until there is something to do, or nothing to wait for.

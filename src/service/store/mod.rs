@@ -221,6 +221,12 @@ pub trait Store {
     /// All slots.
     fn slots(&self) -> Result<Vec<(Role, Holding)>>;
 
+    /// Makes the slots that are missing: somebody has died while he gave one back.
+    fn mend_slots(&self) -> Result<()>;
+
+    /// A value that changes when somebody enters, renews or leaves a slot; 0 if there are no slots yet.
+    fn pulse(&self) -> Result<u64>;
+
     /// Takes a slot that is free, or that is still as it was seen; `None` if somebody else was first.
     fn enter(&self, role: Role, seen: &Holding) -> Result<Option<Slot>>;
 

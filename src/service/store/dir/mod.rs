@@ -425,6 +425,14 @@ impl<F: Folder> Store for Dir<F> {
         self.files.slots()
     }
 
+    fn mend_slots(&self) -> Result<()> {
+        self.files.mend_slots()
+    }
+
+    fn pulse(&self) -> Result<u64> {
+        self.files.changed(slots::SLOTS_FOLDER)
+    }
+
     fn enter(&self, role: Role, seen: &Holding) -> Result<Option<Slot>> {
         self.files.enter_slot(role, seen)
     }

@@ -9,6 +9,13 @@ use super::files::Files;
 use super::folder::Folder;
 use crate::service::job::Id;
 
+/// The folder of the slots. It changes whenever one is entered, renewed or left.
+pub const SLOTS_FOLDER: &str = "slots";
+
+fn roles() -> impl Iterator<Item = Role> {
+    (0..SLOTS).map(Role::Drain).chain([Role::Alone, Role::Watch])
+}
+
 /// Where a slot of this role is, held like this.
 fn folder(role: Role, holding: &Holding) -> String {
     match holding {
@@ -53,22 +60,26 @@ pub fn slot_folder(slot: &Slot) -> String {
 }
 
 impl<F: Folder> Files<F> {
-    /// Makes the slots that are missing. A new store gets all of them at once, so that none of them is
-    /// there twice.
+    /// Makes the slots of a new store: all of them at once, so that none of them is there twice.
     pub fn make_slots(&self) -> Result<()> {
-        let roles = || (0..SLOTS).map(Role::Drain).chain([Role::Alone, Role::Watch]);
-        if !self.exists("slots")? {
-            let slots = self.unused();
-            self.make_folder(&slots)?;
-            for role in roles() {
-                self.make_folder(&format!("{slots}/{role}.free"))?;
-            }
-            self.sync(&slots)?;
-            if self.rename_if_free(&slots, "slots")? {
-                return Ok(());
-            }
-            self.remove_all(&slots)?;
+        if self.exists(SLOTS_FOLDER)? {
+            return Ok(());
         }
+        let slots = self.unused();
+        self.make_folder(&slots)?;
+        for role in roles() {
+            self.make_folder(&format!("{slots}/{role}.free"))?;
+        }
+        self.sync(&slots)?;
+        if self.rename_if_free(&slots, SLOTS_FOLDER)? {
+            return Ok(());
+        }
+        self.remove_all(&slots)
+    }
+
+    /// Makes the slots that are missing.
+    pub fn mend_slots(&self) -> Result<()> {
+        self.make_slots()?;
         // One that is being renamed may be missed once.
         let (first, second) = (self.slots()?, self.slots()?);
         for role in roles() {
@@ -81,7 +92,7 @@ impl<F: Folder> Files<F> {
 
     /// All slots.
     pub fn slots(&self) -> Result<Vec<(Role, Holding)>> {
-        Ok(self.names("slots")?.iter().filter_map(|name| parse(name)).collect())
+        Ok(self.names(SLOTS_FOLDER)?.iter().filter_map(|name| parse(name)).collect())
     }
 
     /// The folders of all slots that may hold claims.

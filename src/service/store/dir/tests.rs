@@ -522,8 +522,12 @@ fn a_store_without_its_folders_gets_them_again() {
     fs::remove_dir(temporary.0.join("slots/3.free")).unwrap();
     fs::remove_dir(temporary.0.join("tmp")).unwrap();
     store.open().unwrap();
+    store.mend_slots().unwrap();
     assert_eq!(store.slots().unwrap().len(), SLOTS + 2);
     assert_eq!(store.look(now(), 9, false).unwrap().due, [due]);
+    fs::remove_dir_all(temporary.0.join("slots")).unwrap();
+    store.mend_slots().unwrap();
+    assert_eq!(store.slots().unwrap().len(), SLOTS + 2);
 }
 
 #[test]
