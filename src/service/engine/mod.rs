@@ -137,10 +137,10 @@ impl Engine {
                         Err(error) => self.say(&error),
                     }
                     self.feel_pulse()?;
+                    continue;
                 }
-                continue;
-            }
-            if self.is_all_done(&slots, None)? {
+                // Whoever was faster looks into the queue now.
+            } else if self.is_all_done(&slots, None)? {
                 return Ok(());
             }
             // What is left is due later, or others run it and might lose it.

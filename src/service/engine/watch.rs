@@ -30,7 +30,9 @@ impl Engine {
         {
             return Ok(false);
         }
-        let Some(slot) = self.store.enter(Role::Watch, seen)? else { return Ok(true) };
+        let Some(slot) = self.store.enter(Role::Watch, seen)? else {
+            return Ok(false); // Whoever was faster lives.
+        };
         self.watch(slot, *seen != Holding::Free).await?;
         self.feel_pulse()?;
         Ok(true)
