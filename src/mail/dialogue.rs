@@ -27,6 +27,9 @@ const fn minutes(minutes: u64) -> Duration {
 
 /// A connection whose operations have limits.
 pub trait Stream {
+    /// A monotonic clock.
+    fn now(&self) -> Duration;
+
     /// Reads some bytes, none at the end. `ErrorKind::TimedOut` if that takes longer than `limit`.
     async fn read(&mut self, buffer: &mut [u8], limit: Duration) -> io::Result<usize>;
 
@@ -97,11 +100,14 @@ impl<S: Stream> Dialogue<'_, S> {
         if reply.starts_with(class) { Ok(()) } else { Err(Error::Refused { command, reply }) }
     }
 
-    /// All lines of a reply, joined by a space: `250-a`, `250 b` give `250 a b`.
+    /// All lines of a reply, joined by a space: `250-a`, `250 b` give `250 a b`. The limit is for all of it,
+    /// so that a server that sends a byte now and then does not hold it up.
     async fn reply(&mut self, command: &str, limit: Duration) -> Result<String, Error> {
         let mut reply = String::new();
+        let until = self.stream.now() + limit;
         loop {
-            let line = self.line(command, limit).await?;
+            let line = self.line(until).await;
+            let line = line.map_err(|error| named(error, "no reply", command, limit))?;
             let (code, text) = line.split_at_checked(3).unwrap_or((&line, ""));
             if code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_digit()) {
                 let what = format!("invalid SMTP reply: `{}` (expected three digits)", line.escape_debug());
@@ -111,7 +117,7 @@ impl<S: Stream> Dialogue<'_, S> {
                 reply.push_str(code);
             }
             if reply.len() + text.len() > REPLY {
-                return Err(too_long());
+                return Err(too_long().into());
             }
             reply.push(' ');
             reply.push_str(text.get(1..).unwrap_or_default());
@@ -121,8 +127,8 @@ impl<S: Stream> Dialogue<'_, S> {
         }
     }
 
-    /// A line without its end.
-    async fn line(&mut self, command: &str, limit: Duration) -> Result<String, Error> {
+    /// A line without its end, if it is there before this time.
+    async fn line(&mut self, until: Duration) -> io::Result<String> {
         loop {
             if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.unread.drain(..=end).collect();
@@ -132,11 +138,11 @@ impl<S: Stream> Dialogue<'_, S> {
                 return Err(too_long());
             }
             let mut chunk = [0; 1024];
-            let count = self.stream.read(&mut chunk, limit).await;
-            let count = count.map_err(|error| named(error, "no reply", command, limit))?;
+            let left = until.saturating_sub(self.stream.now());
+            let count = self.stream.read(&mut chunk, left).await?;
             if count == 0 {
                 let what = "the server closed the connection";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what).into());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
             }
             self.unread.extend_from_slice(&chunk[..count]);
         }
@@ -154,9 +160,9 @@ fn named(error: io::Error, what: &str, command: &str, limit: Duration) -> io::Er
     }
 }
 
-fn too_long() -> Error {
+fn too_long() -> io::Error {
     let what = format!("SMTP reply too long (limit {REPLY} bytes)");
-    io::Error::new(io::ErrorKind::InvalidData, what).into()
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 /// The message as DATA takes it: every line ends with CRLF, a dot that begins a line is doubled
@@ -189,14 +195,35 @@ mod tests {
         limits: Vec<Duration>,
         /// It is silent then, and does not hang up.
         is_silent: bool,
+        /// How long each read takes.
+        pace: Duration,
+        now: Duration,
+    }
+
+    impl Script {
+        fn new(says: &str) -> Script {
+            Script {
+                says: says.into(),
+                heard: Vec::new(),
+                limits: Vec::new(),
+                is_silent: false,
+                pace: Duration::ZERO,
+                now: Duration::ZERO,
+            }
+        }
     }
 
     impl Stream for Script {
+        fn now(&self) -> Duration {
+            self.now
+        }
+
         async fn read(&mut self, buffer: &mut [u8], limit: Duration) -> io::Result<usize> {
             if self.limits.last() != Some(&limit) {
                 self.limits.push(limit);
             }
-            if self.says.is_empty() && self.is_silent {
+            self.now += self.pace;
+            if self.says.is_empty() && self.is_silent || self.pace > limit {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             // A few bytes at a time: lines come in pieces.
@@ -222,7 +249,7 @@ mod tests {
 
     /// Talks to a server that falls silent: the result, and the limits of the reads.
     fn silence(says: &str) -> (Result<(), String>, Vec<u64>) {
-        let mut script = Script { says: says.into(), heard: Vec::new(), limits: Vec::new(), is_silent: true };
+        let mut script = Script { is_silent: true, ..Script::new(says) };
         let result = block_on(send(&mut script, "a@b.org", "c@d.org", b"x")).map_err(words);
         (result, script.limits.iter().map(Duration::as_secs).collect())
     }
@@ -244,14 +271,22 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_drips_has_no_longer() {
+        let says = format!("220 hi\r\n250 {}\r\n", "o".repeat(100));
+        let mut script = Script { pace: minutes(1), ..Script::new(&says) };
+        let result = block_on(send(&mut script, "a@b.org", "c@d.org", b"x")).map_err(words);
+        assert_eq!(result, Err("no reply: EHLO took more than 300 s".to_owned()));
+        assert!(script.now <= 2 * minutes(1) + minutes(6), "{:?}", script.now);
+    }
+
+    #[test]
     fn after_the_last_reply_nothing_matters_any_more() {
         let (result, limits) = silence("220 hi\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250 kept\r\n");
         assert_eq!((result, limits), (Ok(()), vec![300, 120, 600, 1]));
     }
 
     fn talk(says: &str, message: &str) -> (Result<(), String>, String) {
-        let mut script =
-            Script { says: says.into(), heard: Vec::new(), limits: Vec::new(), is_silent: false };
+        let mut script = Script::new(says);
         let result = block_on(send(&mut script, "a@b.org", "c@d.org", message.as_bytes())).map_err(words);
         (result, String::from_utf8(script.heard).unwrap())
     }

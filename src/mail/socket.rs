@@ -14,6 +14,7 @@ use wasi::sockets::tcp_create_socket::create_tcp_socket;
 use wstd::future::FutureExt;
 use wstd::io::{AsyncInputStream, AsyncOutputStream};
 use wstd::runtime::AsyncPollable;
+use wstd::time::Instant;
 
 use super::dialogue::Stream;
 
@@ -25,6 +26,7 @@ pub struct Socket {
     input: AsyncInputStream,
     output: AsyncOutputStream,
     _socket: TcpSocket,
+    begun: Instant,
 }
 
 /// Connects to `host`, an IP address (IPv6 in brackets) or a name, of which every address is tried.
@@ -69,7 +71,7 @@ async fn connect_to(network: &Network, address: IpAddr, port: u16) -> io::Result
     AsyncPollable::new(socket.subscribe()).wait_for().await;
     let (input, output) = socket.finish_connect().map_err(failed)?;
     let (input, output) = (AsyncInputStream::new(input), AsyncOutputStream::new(output));
-    Ok(Socket { input, output, _socket: socket })
+    Ok(Socket { input, output, _socket: socket, begun: Instant::now() })
 }
 
 /// All addresses of a name (wasi:sockets/ip-name-lookup).
@@ -91,6 +93,10 @@ async fn resolve(network: &Network, name: &str) -> io::Result<Vec<IpAddr>> {
 }
 
 impl Stream for Socket {
+    fn now(&self) -> Duration {
+        self.begun.elapsed().into()
+    }
+
     async fn read(&mut self, buffer: &mut [u8], limit: Duration) -> io::Result<usize> {
         within(limit, self.input.read(buffer)).await
     }

@@ -67,8 +67,10 @@ pub fn accept(
 /// Bodies are stored as they come: one that is encoded would reach no worker that could read it
 /// ([RFC 9110 §15.5.16](https://www.rfc-editor.org/rfc/rfc9110#section-15.5.16)).
 fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
-    let encodings = fields::list(headers, "content-encoding");
-    match encodings.iter().find(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+    let lines = headers.get_all("content-encoding").iter();
+    let not_ascii = lines.filter(|line| line.to_str().is_err()).map(|line| format!("{line:?}"));
+    let encodings = not_ascii.chain(fields::list(headers, "content-encoding"));
+    match encodings.into_iter().find(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
         None => Ok(()),
         Some(encoding) => {
             let detail = format!("unsupported Content-Encoding: {encoding} (expected none)");

@@ -196,7 +196,9 @@ fn durations(text: &str) -> Result<RangeInclusive<Duration>, String> {
 fn base(text: &str) -> Result<String, String> {
     let is_http = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
     match text.parse::<http::Uri>() {
-        Ok(uri) if is_http(&uri) && uri.query().is_none() => Ok(text.trim_end_matches('/').to_owned()),
+        Ok(uri) if is_http(&uri) && uri.query().is_none() && !text.contains(['@', '#']) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
         _ => Err(format!("invalid URL `{text}` (expected e.g. http://127.0.0.1:8080)")),
     }
 }
@@ -309,7 +311,7 @@ pub mod tests {
             ("AFTERACK_QUEUE", "many"),
             ("AFTERACK_LEASE", "30"),
             ("AFTERACK_BUDGET", "0s"),
-            ("AFTERACK_SELF", "localhost"),
+            ("AFTERACK_SELF", "http://a:b@localhost"),
             ("AFTERACK_BACKOFF", "5m..1s"),
             ("AFTERACK_ORIGINS", "https://a.org/"),
         ])
@@ -327,7 +329,7 @@ pub mod tests {
             "AFTERACK_QUEUE: invalid number `many` (expected 1 to 10000000)",
             "AFTERACK_LEASE: invalid duration `30`",
             "AFTERACK_BUDGET: 0s is out of range (1ms to 366d)",
-            "AFTERACK_SELF: invalid URL `localhost`",
+            "AFTERACK_SELF: invalid URL `http://a:b@localhost`",
             "AFTERACK_BACKOFF: invalid range `5m..1s`",
             "AFTERACK_ORIGINS: invalid origin `https://a.org/`",
         ]) {

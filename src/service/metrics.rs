@@ -26,5 +26,12 @@ pub fn text(counts: &Counts) -> String {
     for (state, total) in counts.ended {
         let _ = writeln!(text, "afterack_jobs_ended_total{{state=\"{}\"}} {total}", state.name());
     }
+    let _ = writeln!(
+        text,
+        "# HELP afterack_notifications_failed_total Notifications that were given up.\n\
+         # TYPE afterack_notifications_failed_total counter\n\
+         afterack_notifications_failed_total {}",
+        counts.given_up
+    );
     text
 }

@@ -125,8 +125,9 @@ impl Service {
         let path: Vec<&str> = decoded.iter().map(String::as_str).collect();
         // A ticket opens the events of one job only.
         let has_ticket = matches!(path.as_slice(), ["jobs", _, "events"]) && ticket_of(request).is_some();
-        if !matches!(path.as_slice(), ["healthz"]) && !has_ticket {
-            answers::authorize(request, &self.config)?;
+        match answers::authorize(request, &self.config) {
+            Err(problem) if !has_ticket && !matches!(path.as_slice(), ["healthz"]) => return Err(problem),
+            _ => {}
         }
         let get = [Method::GET, Method::HEAD].contains(request.method());
         let answer = match (request.method(), path.as_slice()) {
@@ -181,11 +182,11 @@ impl Service {
             }
             Ok(Answer::Events(id, heard)) => {
                 self.begin();
-                let admitted = Admitted::new(&self.store, &*self.host, &self.config);
                 let response = reply.open(mark(answers::event_stream()?), None)?;
                 if request.method() == Method::HEAD {
                     response.finish();
                 } else {
+                    let admitted = Admitted::new(&self.store, &*self.host, &self.config);
                     waiting::send_events(response, &*self.store, (id, heard), &self.links, admitted).await;
                 }
             }
@@ -291,11 +292,13 @@ impl Service {
 
     /// `GET /jobs/{id}/events`; 204 for a client that has heard the last one, so that it stays away.
     fn events(&self, request: &Request<Bytes>, id: &str) -> Result<Answer, Problem> {
-        if let (Some(ticket), Some(token)) = (ticket_of(request), &self.config.token) {
+        if let (Some(ticket), Some(token)) = (ticket_of(request), &self.config.token)
+            && answers::authorize(request, &self.config).is_err()
+        {
             let id = Id::parse(id).ok_or_else(|| no_job(id))?;
             if !ticket::is_valid(&ticket, token, id, self.host.wall()) {
                 return Err(answers::unauthorized(
-                    "invalid or expired ticket (expected one of the last 60 s)",
+                    "invalid or expired ticket (expected one of the last ten minutes)",
                 ));
             }
         }
@@ -308,7 +311,7 @@ impl Service {
         Ok(Answer::Events(found.job.id, heard))
     }
 
-    /// `POST /jobs/{id}/ticket`: what opens the events of this job without a token, for a minute.
+    /// `POST /jobs/{id}/ticket`: what opens the events of this job without a token, for ten minutes.
     fn ticket(&self, id: &str) -> Result<Ack, Problem> {
         let id = self.find(id)?.job.id;
         let events = format!("{}/events", self.links.job(id));

@@ -278,6 +278,7 @@ on_every_host_with_a_folder! {
             ("Content-Type: a/b\r\nContent-Type: c/d\r\n", 400),
             ("Idempotency-Key: a\r\nIdempotency-Key: b\r\n", 400),
             ("Content-Encoding: gzip\r\n", 415),
+            ("Content-Encoding: gzïp\r\n", 415),
             ("Content-Encoding: identity\r\n", 202),
             ("Prefer: wait=\"5\"\r\nPrefer: respond-async\r\n", 202),
         ] {
@@ -309,6 +310,10 @@ on_every_host_with_a_folder! {
         let events = ticket.json()["events"].as_str().unwrap().to_owned();
         assert!(Client(&host).get(&events).text().contains("event: end"));
         Client(&host).get(&format!("/jobs/{job}/events")).problem(401);
+        Client(&host).get(&format!("/jobs/{job}/events?ticket=old")).problem(401);
+        let with_token = format!("GET /jobs/{job}/events?ticket=old HTTP/1.1\r\nHost: localhost\r\n{token}\r\n");
+        connection.send(with_token);
+        assert_eq!(connection.response("GET").status, 200);
         Client(&host).get(&events.replace(&job, &other)).problem(401);
         Client(&host).get(&events.replace("/events", "")).problem(401);
         Client(&host).get(&events.replace("/events", "/output")).problem(401);

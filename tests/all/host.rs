@@ -97,6 +97,7 @@ impl Setup {
     }
 
     /// Lets the host write no file longer than 4 MiB, which is more than it needs for itself.
+    /// [`Host::limit_space`] changes that.
     pub fn without_space(mut self) -> Setup {
         self.without_space = true;
         self
@@ -114,7 +115,7 @@ impl Setup {
         let mut command = if self.without_space {
             // Without the signal, writing is an error.
             let mut shell = Command::new("sh");
-            shell.args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""]).arg(program);
+            shell.args(["-c", "trap '' XFSZ; ulimit -S -f 8192; exec \"$0\" \"$@\""]).arg(program);
             shell
         } else {
             Command::new(program)
@@ -217,6 +218,13 @@ impl Host {
     /// The lines so far with `text` in them.
     pub fn output(&self, text: &str) -> Vec<String> {
         self.server.output(text)
+    }
+
+    /// Limits the bytes that the host may write into a file.
+    pub fn limit_space(&self, bytes: &str) {
+        let (limit, pid) = (format!("--fsize={bytes}:"), self.server.pid().to_string());
+        let status = Command::new("prlimit").args([&limit, "--pid", &pid]).status();
+        assert!(status.is_ok_and(|status| status.success()), "prlimit {limit}");
     }
 
     /// Waits for a line with `text` in what the host says, where the components' output goes, too.

@@ -131,6 +131,24 @@ on_every_host_with_a_folder! {
         "yes".into()
     }
 
+    /// The disk is full for a while. Nobody asks for anything until the job is done.
+    fn work_goes_on_when_a_full_disk_has_room_again(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0).without_space().start();
+        let client = Client(&host);
+        let id = client.job(r#"{"steps":20,"step_ms":100}"#);
+        let other = client.job(r#"{"steps":1,"step_ms":2000}"#);
+        client.wait_until(&id, |job| job["progress"]["done"].as_u64() > Some(2));
+        host.limit_space("0");
+        host.wait_for_output("the store failed");
+        host.limit_space("unlimited");
+        for id in [&id, &other] {
+            host.wait_for_output(&format!("{id} succeeded"));
+            assert_eq!(client.status(id)["attempts"], 1, "{}", client.status(id));
+        }
+        "yes".into()
+    }
+
     /// A disk that takes no more, as a limit of the host's makes it look.
     fn a_full_disk_is_a_503_before_any_ack(kind: Kind) -> String {
         let (data, id) = with_a_finished_job(kind);

@@ -87,6 +87,11 @@ fn jobs_are_followed_through_nginx_below_a_prefix() {
     events.wait_for("event: progress");
     assert_eq!(client.get(&status).json()["output"], serde_json::Value::Null, "the events came at the end");
     assert!(events.response("GET").text().contains("event: end"));
+    let other = client.post("/api/jobs/demo", "", br#"{"steps":1,"step_ms":1000}"#);
+    let other = other.header("location").unwrap().to_owned();
+    let wait = format!("GET {other} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=600\r\n\r\n");
+    client.send(wait);
+    assert_eq!(client.response("GET").header("preference-applied"), Some("wait=50"));
     let job = client.get(&status).json();
     let output = client.get(job["output"].as_str().unwrap());
     assert_eq!((output.status, output.text().as_str()), (200, r#"{"steps":2}"#));

@@ -43,6 +43,11 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
             note(engine, &mut job, index, result);
             drain.save(&mut job).await?;
             fault::point("told");
+            if job.run.tells[index].state == TellState::Failed
+                && let Err(error) = engine.store.note_untold()
+            {
+                engine.say(&error);
+            }
         }
         begins_again = drain.is_marked(&job, Ask::Retry)?;
     }

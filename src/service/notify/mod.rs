@@ -46,12 +46,12 @@ pub fn targets(headers: &HeaderMap, config: &Config) -> Result<Vec<String>, Prob
             }
             known.push(target);
             targets.push(uri.to_owned());
-            if targets.len() > TARGETS {
-                return Err(bad(format!("too many targets (at most {TARGETS})")));
-            }
         }
     }
-    Ok(targets)
+    match targets.len() {
+        0..=TARGETS => Ok(targets),
+        count => Err(bad(format!("too many targets: {count} (limit {TARGETS})"))),
+    }
 }
 
 fn parse(uri: &str) -> Result<Target, String> {
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(check("mailto:*", "mailto:a@b.org  mailto:c%2Bd@e.org,MAILTO:x@b.org ,"), Ok(3));
         assert_eq!(check("mailto:*", &"mailto:a@b.org,mailto:a@B.org ".repeat(100)), Ok(1));
         let many: String = (0..17).map(|n| format!("mailto:a{n}@b.org ")).collect();
-        assert!(check("mailto:*", &many).unwrap_err().1.contains("at most 16"));
+        assert!(check("mailto:*", &many).unwrap_err().1.contains("too many targets: 17 (limit 16)"));
         assert_eq!(check("mailto:*@b.org", "mailto:A@B.org"), Ok(1));
         assert_eq!(check("mailto:a@b.org", "mailto:a@b.org"), Ok(1));
         for (allowed, notify) in [

@@ -171,6 +171,8 @@ pub struct Counts {
     /// How many jobs have ended and still wait for somebody who tells of it.
     pub untold: usize,
     pub drains: usize,
+    /// How many targets were given up since the store was made: they were never told.
+    pub given_up: u64,
     /// How many jobs have ended in each way since the store was made.
     pub ended: [(State, u64); 3],
 }
@@ -262,6 +264,9 @@ pub trait Store {
     /// Ends a claim: the job goes where it belongs as it was saved last, into the queue or to those that
     /// have ended. Whoever succeeds with a job that has just ended has ended it.
     fn release(&self, slot: &Slot, job: &Job, now: Time, keep: Duration) -> Result<()>;
+
+    /// Counts a target that is given up: it will never be told.
+    fn note_untold(&self) -> Result<()>;
 
     /// What somebody has begun to do to the store beside the queue, and not finished yet.
     fn unfinished(&self) -> Result<Vec<String>>;

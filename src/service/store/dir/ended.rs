@@ -4,6 +4,7 @@
 //! ended/START.WIDTH.STATE            the jobs that ended like this within WIDTH ms from then on
 //! ended/START.WIDTH.STATE.NAME.N     the same while they are removed: N of them are
 //! totals/STATE.COUNT.NAME            how many were removed, and the last log that went with them
+//! totals/untold.COUNT.-              how many targets were given up
 //! ```
 //!
 //! A file in `ended` is a log of 24 bytes a job, its id and the version of its end: whoever removes jobs
@@ -27,6 +28,12 @@ const READ: usize = 64;
 
 /// Into how many logs the time that jobs are kept is divided.
 const LOGS: u32 = 32;
+
+/// What counts the targets that were given up.
+const UNTOLD: &str = "untold";
+
+/// How often counting is tried while others count, too.
+const TRIES: usize = 16;
 
 /// The states that a job ends in.
 const ENDS: [State; 3] = [State::Succeeded, State::Failed, State::Cancelled];
@@ -131,6 +138,26 @@ impl<F: Folder> Files<F> {
             }
         }
         Ok(counts)
+    }
+
+    /// Counts a target that was given up.
+    pub fn note_untold(&self) -> Result<()> {
+        let path = |count: u64| format!("totals/{UNTOLD}.{count}.-");
+        for _ in 0..TRIES {
+            let count = self.targets_untold()?;
+            if self.rename_if_any(&path(count), &path(count + 1))? {
+                break;
+            }
+            if count == 0 {
+                self.append(&path(0), b"")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many targets were given up since the store was made.
+    pub fn targets_untold(&self) -> Result<u64> {
+        Ok(self.total(&self.names("totals")?, UNTOLD).count)
     }
 
     /// Counts the jobs of a log to those that were removed, once, and removes it: whether it has.

@@ -553,6 +553,10 @@ impl<F: Folder> Store for Dir<F> {
         Ok(())
     }
 
+    fn note_untold(&self) -> Result<()> {
+        self.files.note_untold()
+    }
+
     fn unfinished(&self) -> Result<Vec<String>> {
         let mut unfinished = Vec::new();
         for folder in ["fresh", "tmp", "gone"] {
@@ -593,9 +597,9 @@ impl<F: Folder> Store for Dir<F> {
 
     fn counts(&self) -> Result<Counts> {
         let [waiting, untold] = queue::FOLDERS.map(|folder| self.length_of(folder));
-        let ended = self.files.ended()?;
+        let (ended, given_up) = (self.files.ended()?, self.files.targets_untold()?);
         let waiting = waiting?.saturating_sub(self.cancelled()?);
-        let mut counts = Counts { waiting, running: 0, untold: untold?, drains: 0, ended };
+        let mut counts = Counts { waiting, running: 0, untold: untold?, drains: 0, ended, given_up };
         let mut drains = Vec::new();
         for (role, folder) in self.files.held_slots()? {
             for name in self.files.names(&folder)? {
