@@ -264,39 +264,6 @@ on_every_host_with_a_folder! {
         "yes".into()
     }
 
-    /// Silence after QUIT, and a final dot that takes its time.
-    fn a_mail_comes_once_however_slow_its_server_is(kind: Kind) -> String {
-        let server = Silent::start(true, Duration::from_secs(35));
-        let data = Folder::new();
-        let host = with_mail(component(kind, &data.0), server.address).start();
-        let client = Client(&host);
-        let twice = "Notify: mailto:a@example.com, mailto:a@Example.com\r\nNotify: MAILTO:a@example.com\r\n";
-        let job = id(&client.post(twice, SHORT));
-        client.wait_for(&job, "succeeded");
-        client.wait_until(&job, |job| job["notifications"][0]["state"] == "delivered");
-        let mails = server.mails();
-        assert_eq!(mails.len(), 1, "{mails:#?}");
-        assert!(mails[0].contains(&format!("Message-ID: <{job}.0.0@example.org>")), "{}", mails[0]);
-        assert_eq!(host.output(&format!("job {job} succeeded")).len(), 1);
-        "yes".into()
-    }
-
-    fn telling_takes_no_lane_from_work(kind: Kind) -> String {
-        let server = Silent::start(false, Duration::ZERO);
-        let data = Folder::new();
-        let setup = component(kind, &data.0).variable("AFTERACK_LANES", 8);
-        let host = with_mail(setup, server.address).start();
-        let client = Client(&host);
-        for _ in 0..100 {
-            id(&client.post(NOTIFY, SHORT));
-        }
-        let begun = Instant::now();
-        let job = client.job(SHORT);
-        client.wait_for(&job, "succeeded");
-        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-        "yes".into()
-    }
-
     /// Nobody answers for as long as it is tried.
     fn a_target_that_is_given_up_shows_in_the_job_and_in_the_metrics(kind: Kind) -> String {
         let data = Folder::new();
@@ -310,6 +277,39 @@ on_every_host_with_a_folder! {
         assert_eq!((client.metric("afterack_notifications_failed_total"), client.metric("afterack_untold")), (1, 0));
         "yes".into()
     }
+}
+
+/// Silence after QUIT, and a final dot that takes its time.
+#[test]
+fn a_mail_comes_once_however_slow_its_server_is() {
+    let server = Silent::start(true, Duration::from_secs(35));
+    let data = Folder::new();
+    let host = with_mail(component(Kind::Wasmtime, &data.0), server.address).start();
+    let client = Client(&host);
+    let twice = "Notify: mailto:a@example.com, mailto:a@Example.com\r\nNotify: MAILTO:a@example.com\r\n";
+    let job = id(&client.post(twice, SHORT));
+    client.wait_for(&job, "succeeded");
+    client.wait_until(&job, |job| job["notifications"][0]["state"] == "delivered");
+    let mails = server.mails();
+    assert_eq!(mails.len(), 1, "{mails:#?}");
+    assert!(mails[0].contains(&format!("Message-ID: <{job}.0.0@example.org>")), "{}", mails[0]);
+    assert_eq!(host.output(&format!("job {job} succeeded")).len(), 1);
+}
+
+#[test]
+fn telling_takes_no_lane_from_work() {
+    let server = Silent::start(false, Duration::ZERO);
+    let data = Folder::new();
+    let setup = component(Kind::Wasmtime, &data.0).variable("AFTERACK_LANES", 8);
+    let host = with_mail(setup, server.address).start();
+    let client = Client(&host);
+    for _ in 0..100 {
+        id(&client.post(NOTIFY, SHORT));
+    }
+    let begun = Instant::now();
+    let job = client.job(SHORT);
+    client.wait_for(&job, "succeeded");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 /// Kept for less time than their mails take.

@@ -39,6 +39,9 @@ pub struct Host {
     _folder: Option<Folder>,
 }
 
+/// Lets `wasmtime serve` send one request after the other to an instance.
+pub const REUSE: &str = "--max-instance-reuse-count 128";
+
 /// What Spin says of everything that needs a directory to write to.
 const NO_FOLDER: &str = "no: it has no directory to write to";
 
@@ -146,6 +149,11 @@ impl Setup {
         }
         if let Some(data) = &self.data {
             command.arg("--dir").arg(format!("{}::/data", data.display()));
+        }
+        // The whole suite runs once more with it.
+        let is_chosen = self.arguments.iter().any(|argument| argument == "--max-instance-reuse-count");
+        if std::env::var_os("REUSE").is_some() && !is_chosen {
+            command.args(REUSE.split(' '));
         }
         command.args(&self.arguments).arg(&self.component);
         let server = Server::start(command);

@@ -23,6 +23,7 @@ mod mail;
 mod proxy;
 mod readme;
 mod requests;
+mod reuse;
 mod service;
 mod standing;
 mod time;

@@ -19,7 +19,17 @@ const APPENDED: usize = 4096;
 #[derive(Debug)]
 pub struct Mounted {
     root: String,
+    /// The folder itself, unless it is a mounted one.
     opened: OnceCell<Descriptor>,
+}
+
+/// The folders that the host has mounted, and their names. They stay what they are for as long as this
+/// instance lives.
+fn mounts() -> &'static [(Descriptor, String)] {
+    thread_local! {
+        static MOUNTS: &'static [(Descriptor, String)] = Vec::leak(get_directories());
+    }
+    MOUNTS.with(|mounts| *mounts)
 }
 
 impl Mounted {
@@ -36,23 +46,27 @@ impl Mounted {
             let rest = self.root.strip_prefix(name.trim_end_matches('/'))?;
             (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_matches('/').to_owned())
         };
-        let mounted =
-            get_directories().into_iter().filter_map(|(folder, name)| Some((folder, below(&name)?)));
+        let mounted = mounts().iter().filter_map(|(folder, name)| Some((folder, below(name)?)));
         // The one that is mounted closest to it.
-        let (mut opened, rest) = mounted.min_by_key(|(_, rest)| rest.len()).ok_or(ErrorKind::NotFound)?;
+        let (mount, rest) = mounted.min_by_key(|(_, rest)| rest.len()).ok_or(ErrorKind::NotFound)?;
+        let mut opened = None;
         for name in rest.split('/').filter(|name| !name.is_empty()) {
+            let folder = opened.as_ref().unwrap_or(mount);
             let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
-            let open = || opened.open_at(PathFlags::empty(), name, OpenFlags::DIRECTORY, flags);
+            let open = || folder.open_at(PathFlags::empty(), name, OpenFlags::DIRECTORY, flags);
             let inner = match open() {
-                Err(ErrorCode::NoEntry) => match opened.create_directory_at(name) {
+                Err(ErrorCode::NoEntry) => match folder.create_directory_at(name) {
                     Ok(()) | Err(ErrorCode::Exist) => open(),
                     Err(code) => Err(code),
                 },
                 result => result,
             };
-            opened = inner.map_err(error)?;
+            opened = Some(inner.map_err(error)?);
         }
-        Ok(self.opened.get_or_init(|| opened))
+        Ok(match opened {
+            Some(opened) => self.opened.get_or_init(|| opened),
+            None => mount,
+        })
     }
 
     fn open(&self, path: &str, open: OpenFlags, flags: DescriptorFlags) -> io::Result<Descriptor> {
