@@ -139,7 +139,7 @@ pub fn handle<H, E, P, G>(
                 cleanups.run().await;
             }
             Err((answer, rest)) => {
-                reply.finish(*answer).await;
+                reply.answer(*answer).await;
                 if let Some(rest) = rest {
                     rest.discard();
                 }

@@ -69,17 +69,23 @@ impl Reply {
     /// continuation. It begins once the host has the last byte, so a large ack takes as long as its
     /// client needs to read it. A client that reads nothing for 30 s counts as gone.
     pub async fn finish(self, ack: Ack) -> Delivery {
-        let delivery = match self.send(ack).await {
+        let delivery = self.answer(ack).await;
+        turn_for_the_host();
+        delivery
+    }
+
+    /// The same without the turn: the last word of a handler that ends with it, or waits for something
+    /// outside next (a file, the network, a timer), which is a turn as well.
+    pub async fn answer(self, ack: Ack) -> Delivery {
+        match self.send(ack).await {
             Ok(()) => Delivery::Delivered,
             Err(Broken::ClientGone) => Delivery::ClientGone,
             Err(Broken::Ack(error)) => {
                 eprintln!("afterack: {error}");
                 Delivery::Failed(error)
             }
-        };
-        drop(self); // If nothing was sent, this answers.
-        turn_for_the_host();
-        delivery
+        }
+        // If nothing was sent, the drop of this reply answers.
     }
 
     /// Registers a clean-up: it runs when the handler has ended, after its continuation and also

@@ -67,7 +67,7 @@ async fn handle(request: Request<Bytes>, reply: Reply) -> anyhow::Result<()> {
         Ok(config) => config,
         Err(problem) => {
             eprintln!("afterack: {}", problem.detail());
-            reply.finish(problem.into()).await;
+            reply.answer(problem.into()).await;
             return Ok(());
         }
     };
@@ -164,8 +164,9 @@ impl Service {
     ) -> Result<(), Problem> {
         let mark = |ack| cors::mark(ack, request.headers(), &self.config);
         match answer {
-            Ok(Answer::Now(ack)) => drop(reply.finish(mark(ack)).await),
-            Err(problem) => drop(reply.finish(mark(problem.into())).await),
+            // The continuation begins with a look at files, which is a turn for the host.
+            Ok(Answer::Now(ack)) => drop(reply.answer(mark(ack)).await),
+            Err(problem) => drop(reply.answer(mark(problem.into())).await),
             Ok(Answer::Ended(id, head, prefer, _admitted)) => {
                 self.begin();
                 let response = reply.open(mark(head), None)?;
