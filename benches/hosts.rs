@@ -26,7 +26,7 @@ use host::{Host, Kind, REUSE, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
-    let benches: [(&str, fn()); 14] = [
+    let benches: [(&str, fn()); 15] = [
         ("sizes", sizes),
         ("time-to-ack", || time_to_ack("", 0.85)),
         ("time-to-ack", || time_to_ack(&options_of_make_up(), 1.15)),
@@ -39,6 +39,7 @@ fn main() {
         ("sleepers", sleepers),
         ("durable", job_costs::durable_time_to_ack),
         ("full-store", job_costs::full_store),
+        ("much-to-remove", job_costs::much_to_remove),
         ("sleeping-jobs", job_costs::sleeping_jobs),
         ("throughput", job_costs::throughput),
     ];

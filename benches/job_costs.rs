@@ -3,12 +3,12 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::Times;
-use crate::host::{Folder, Host, Kind, Setup};
+use crate::host::{Folder, Host, Kind, Setup, options_of_make_up};
 use crate::jobs::Client;
 use crate::wire::Connection;
 
@@ -16,7 +16,7 @@ use crate::wire::Connection;
 const PAUSE: Duration = Duration::from_millis(10);
 
 fn component(data: &Folder) -> Setup {
-    Setup::new(Kind::Wasmtime, "afterack").data(&data.0)
+    Setup::new(Kind::Wasmtime, "afterack").data(&data.0).arguments(&options_of_make_up())
 }
 
 /// The time that the ack of a job takes.
@@ -129,6 +129,81 @@ pub fn full_store() {
     println!(
         "10,000 finished and 1,000 waiting jobs: {full}; none: {empty}; ratio of p99 {:.2} (at most 1.3)",
         full.at(0.99) / empty.at(0.99)
+    );
+}
+
+/// The same, and ten steps of 10 ms, while 2,000,000 finished jobs are removed. They are copies of one, as
+/// far as file systems allow a file to have many names.
+pub fn much_to_remove() {
+    const JOBS: usize = 2_000_000;
+    const NAMES: usize = 60_000;
+    const STEPS: &str = r#"{"steps":10,"step_ms":10}"#;
+    let folders = [Folder::new(), Folder::new()];
+    let start = |data: &Folder, keep| {
+        component(data).variable("AFTERACK_KEEP", keep).variable("AFTERACK_LEASE", "1s").start()
+    };
+    let root = &folders[1].0;
+    let host = start(&folders[1], "32s");
+    let job = Client(&host).job(r#"{"steps":1,"step_ms":0}"#);
+    Client(&host).wait_for(&job, "succeeded");
+    host.kill();
+    let logs = || fs::read_dir(root.join("ended")).expect("a store").map(|entry| entry.unwrap().path());
+    let path = logs().next().expect("a job has ended");
+    let mut entries = fs::read(&path).expect("a log");
+    let version = entries[16..24].to_owned();
+    let mut original = root.join("done").join(&job);
+    for n in 0..JOBS {
+        let digits = format!("019000000000700080{:02x}{:012x}", 0, n);
+        let (a, b, c, d, e) = (&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]);
+        let id = format!("{a}-{b}-{c}-{d}-{e}");
+        let [done, input] = ["done", "jobs"].map(|folder| root.join(folder).join(&id));
+        if n % (NAMES / 2) == 0 {
+            fs::copy(&original, &done).expect("a disk with room");
+            original.clone_from(&done);
+        } else {
+            fs::hard_link(&original, &done).expect("a file may have 60,000 names");
+        }
+        fs::hard_link(&original, &input).expect("a file may have 60,000 names");
+        entries.extend((0..32).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()));
+        entries.extend_from_slice(&version);
+    }
+    fs::write(&path, entries).expect("a disk with room");
+    let hosts = folders.each_ref().map(|data| start(data, "1s"));
+    // How many are removed is the last part of the log's name.
+    let removed = || {
+        let removed = |path: PathBuf| path.file_name()?.to_str()?.split('.').nth(4)?.parse::<u64>().ok();
+        logs().filter_map(removed).max()
+    };
+    let begun = Instant::now();
+    assert_eq!(Client(&hosts[1]).get("/healthz").status, 200);
+    while removed().is_none_or(|removed| removed == 0) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing is removed");
+        sleep(PAUSE);
+    }
+    let (begun, before) = (Instant::now(), removed().unwrap_or_default());
+    let mut connections = hosts.each_ref().map(|host| Connection::open(host.address));
+    let (mut acks, mut steps) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for _ in 0..10 {
+        for (index, connection) in connections.iter_mut().enumerate() {
+            for _ in 0..30 {
+                acks[index].push(post(connection, r#"{"steps":1,"step_ms":0}"#));
+                sleep(PAUSE);
+            }
+            let (client, begun) = (Client(&hosts[index]), Instant::now());
+            client.wait_for(&client.job(STEPS), "succeeded");
+            steps[index].push(begun.elapsed());
+        }
+    }
+    let rate = (removed().expect("they are still removed") - before) as f64 / begun.elapsed().as_secs_f64();
+    let [few, many] = acks.map(Times::new);
+    println!(
+        "2,000,000 finished jobs, {rate:.0} a second removed: acks {many}; none: {few}; ratio of p99 {:.2}",
+        many.at(0.99) / few.at(0.99)
+    );
+    let [few, many] = steps.map(Times::new);
+    println!(
+        "  ten steps of 10 ms meanwhile: {many}; none: {few}; ratio of medians {:.2}",
+        many.at(0.5) / few.at(0.5)
     );
 }
 
