@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::Engine;
+use crate::service::fault;
 use crate::service::job::{End, Id, Job, Run, State};
-use crate::service::store::{Holding, Kind, Result, Role, Slot, StoreError};
+use crate::service::store::{Holding, Kind, Result, Role, Sign, Slot, StoreError};
 
 /// How often it is time for the chores.
 const CHORES: Duration = Duration::from_secs(1);
@@ -91,13 +92,17 @@ impl Engine {
     /// Takes over a slot that is still as it was seen.
     fn adopt(&self, role: Role, seen: &Holding) -> Result<()> {
         let Some(slot) = self.store.enter(role, seen)? else { return Ok(()) };
-        self.adopt_claims(&slot, *seen != Holding::Left)?;
+        self.adopt_claims(&slot, seen)?;
         self.store.leave(slot)
     }
 
-    /// Takes over the claims of a slot, whose holder has crashed or has left in order.
-    pub(super) fn adopt_claims(&self, slot: &Slot, crashed: bool) -> Result<()> {
+    /// Takes over the claims of a slot that was seen like this: its holder has crashed or has left in order.
+    pub(super) fn adopt_claims(&self, slot: &Slot, seen: &Holding) -> Result<()> {
+        let crashed = *seen != Holding::Left;
         for (id, kind) in self.store.claims(slot)? {
+            if let Holding::Held(Sign(sign)) = seen {
+                fault::trace("adopted", id, u64::from_str_radix(sign, 16).unwrap_or_default());
+            }
             match self.adopt_claim(slot, id, kind, crashed) {
                 Err(StoreError::Lost) => return Err(StoreError::Lost),
                 result => self.tolerate(result)?,

@@ -33,7 +33,7 @@ impl Engine {
         let Some(slot) = self.store.enter(Role::Watch, seen)? else {
             return Ok(false); // Whoever was faster lives.
         };
-        self.watch(slot, *seen != Holding::Free).await?;
+        self.watch(slot, seen).await?;
         self.feel_pulse()?;
         Ok(true)
     }
@@ -65,9 +65,9 @@ impl Engine {
     }
 
     /// Waits until there is something to do, or nothing to wait for.
-    async fn watch(&self, mut slot: Slot, has_claims: bool) -> Result<()> {
-        if has_claims {
-            self.adopt_claims(&slot, true)?;
+    async fn watch(&self, mut slot: Slot, seen: &Holding) -> Result<()> {
+        if *seen != Holding::Free {
+            self.adopt_claims(&slot, seen)?;
         }
         let mut others = Vec::new();
         while !self.is_spent() {

@@ -46,6 +46,7 @@ enum After {
 pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
     let engine = drain.engine;
     let Some(mut job) = drain.load(due.id, Kind::Work).await? else { return Ok(()) };
+    fault::trace("loaded", job.id, job.run.version);
     if due.wait.is_some() && job.run.end.is_none() {
         job.run.wait = due.wait; // It may have been mended.
     }

@@ -138,6 +138,10 @@ impl History {
         for trace in self.world.traces() {
             let stored = self.stored.entry(trace.id).or_default();
             match trace.event {
+                "loaded" => assert!(trace.version >= *stored, "loaded after {stored} was stored: {trace:?}"),
+                "adopted" => {
+                    assert!(self.world.seems_dead(trace.version), "adopted from the living: {trace:?}")
+                }
                 _ if trace.is_stale => {}
                 "step" => assert!(trace.version >= *stored, "a step ran again after {stored}: {trace:?}"),
                 "stored" => assert!(trace.version > *stored, "stored twice after {stored}: {trace:?}"),
@@ -169,6 +173,7 @@ impl History {
 
     /// A new host, whose clock is right, and a request that brings everything back.
     fn calm_down(&mut self) {
+        self.world.unset_snag();
         let host = self.world.start();
         self.ask(host, 3, None);
         let begun = self.world.now();
@@ -221,6 +226,10 @@ fn history(seed: u64, cuts: bool, is_shown: bool) {
     if choose(2) == 0 {
         hosts.push(world.start());
     }
+    if choose(3) > 0 {
+        let stop = (choose(2) == 0).then(|| Duration::from_millis(choose(6000)));
+        world.set_snag(choose(3000), stop);
+    }
     for event in 0..3 + choose(10) {
         let host = hosts[choose(hosts.len() as u64) as usize];
         let ids: Vec<_> = {
@@ -247,7 +256,7 @@ fn history(seed: u64, cuts: bool, is_shown: bool) {
             8 => history.ask(host, 0, id),
             9 => history.ask(host, 1, id),
             10 => world.kill(host),
-            11 => world.stop(host, Duration::from_millis(choose(6000)), LEASE),
+            11 => world.stop(host, Duration::from_millis(choose(6000))),
             12 => {
                 let hour = 3_600_000;
                 world.set_clock(host, [-hour, 0, 0, hour][choose(4) as usize]);

@@ -5,6 +5,7 @@
 //! alone.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -15,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::LEASE;
 use crate::service::fault::TRACER;
 use crate::service::host::{Host, Sleep};
 use crate::service::job::Id;
@@ -50,6 +52,10 @@ struct State {
     invocations: Vec<Invocation>,
     hosts: Vec<Process>,
     traces: Vec<Trace>,
+    /// Which host each random number was given to: signs of life are such numbers.
+    given: HashMap<u64, usize>,
+    /// After so many operations on the disk, a host dies or stops for this long, in microseconds.
+    snag: Option<(u64, Option<u64>)>,
     /// What happened, if it is to be shown.
     log: Option<Vec<String>>,
     panics: Vec<String>,
@@ -93,6 +99,8 @@ impl World {
             invocations: Vec::new(),
             hosts: Vec::new(),
             traces: Vec::new(),
+            given: HashMap::new(),
+            snag: None,
             log: is_shown.then(Vec::new),
             panics: Vec::new(),
         };
@@ -111,6 +119,22 @@ impl World {
     /// The true time, in milliseconds.
     pub fn now(&self) -> u64 {
         self.state().now / 1000
+    }
+
+    /// Whether the host that a random number was given to could be held for dead.
+    pub fn seems_dead(&self, number: u64) -> bool {
+        let state = self.state();
+        state.given.get(&number).is_none_or(|host| state.hosts[*host].is_dead || state.hosts[*host].is_stale)
+    }
+
+    /// Lets a host die, or stop for this long, between two operations on the disk.
+    pub fn set_snag(&self, operations: u64, stop: Option<Duration>) {
+        self.state().snag = Some((operations, stop.map(|stop| stop.as_micros() as u64)));
+    }
+
+    /// Nothing of the kind happens any more.
+    pub fn unset_snag(&self) {
+        self.state().snag = None;
     }
 
     pub fn traces(&self) -> Vec<Trace> {
@@ -134,8 +158,7 @@ impl World {
     }
 
     pub fn kill(&self, host: usize) {
-        self.note(|| format!("host {host} is killed"));
-        self.state().hosts[host].is_dead = true;
+        self.state().kill(host);
     }
 
     pub fn is_dead(&self, host: usize) -> bool {
@@ -143,18 +166,8 @@ impl World {
     }
 
     /// Stops a host for this long. It comes back late: stale, if that is as long as a lease.
-    pub fn stop(&self, host: usize, time: Duration, lease: Duration) {
-        self.note(|| format!("host {host} stops for {time:?}"));
-        let state = &mut *self.state();
-        let until = state.now + time.as_micros() as u64;
-        let process = &mut state.hosts[host];
-        if process.stopped_until < state.now {
-            process.stopped_since = state.now;
-        }
-        process.stopped_until = process.stopped_until.max(until);
-        // It gives a sign of life eight times in a lease.
-        let silent = process.stopped_until - process.stopped_since;
-        process.is_stale |= Duration::from_micros(silent) >= lease * 3 / 4;
+    pub fn stop(&self, host: usize, time: Duration) {
+        self.state().stop(host, time.as_micros() as u64);
     }
 
     /// Sets a host's wall clock.
@@ -254,6 +267,17 @@ impl World {
             let pause = (state.random)(cost) + 1;
             let host = state.invocations[number].host;
             state.note(|| format!("{host}.{number} {operation} {path}"));
+            match &mut state.snag {
+                Some((0, stop)) => {
+                    match stop.take() {
+                        Some(time) => state.stop(host, time),
+                        None => state.kill(host),
+                    }
+                    state.snag = None;
+                }
+                Some((left, _)) => *left -= 1,
+                None => {}
+            }
             // Mostly, it just goes on.
             if (state.random)(8) > 0
                 && state.hosts[host].stopped_until <= state.now
@@ -277,6 +301,23 @@ impl World {
 }
 
 impl State {
+    fn kill(&mut self, host: usize) {
+        self.note(|| format!("host {host} is killed"));
+        self.hosts[host].is_dead = true;
+    }
+
+    fn stop(&mut self, host: usize, time: u64) {
+        self.note(|| format!("host {host} stops for {time} us"));
+        let (now, process) = (self.now, &mut self.hosts[host]);
+        if process.stopped_until < now {
+            process.stopped_since = now;
+        }
+        process.stopped_until = process.stopped_until.max(now + time);
+        // It gives a sign of life eight times in a lease.
+        let silent = process.stopped_until - process.stopped_since;
+        process.is_stale |= Duration::from_micros(silent) >= LEASE * 3 / 4;
+    }
+
     fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(log) = &mut self.log {
             log.push(format!("{:>10.3} ms: {}", self.now as f64 / 1000.0, what()));
@@ -356,6 +397,10 @@ impl Host for SimHost {
     fn turn(&self) {}
 
     fn random(&self) -> u64 {
-        self.world.random(u64::MAX)
+        let number = self.world.random(u64::MAX);
+        let state = &mut *self.world.state();
+        let host = state.invocations[self.number].host;
+        state.given.insert(number, host);
+        number
     }
 }
