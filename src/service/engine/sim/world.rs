@@ -46,6 +46,8 @@ pub struct World {
 struct State {
     /// In microseconds.
     now: u64,
+    /// Sleeps end at multiples of this: in some worlds, all who wait wake up together.
+    tick: u64,
     random: Box<dyn FnMut(u64) -> u64 + Send>,
     /// Whose turn it is; nobody's while the scheduler chooses.
     running: Option<usize>,
@@ -92,9 +94,11 @@ thread_local! {
 impl World {
     /// A world whose history is kept if that is to be shown.
     pub fn new(seed: u64, is_shown: bool) -> Arc<World> {
+        let mut random = random(seed);
         let state = State {
             now: 0,
-            random: Box::new(random(seed)),
+            tick: [1, 50_000][random(2) as usize],
+            random: Box::new(random),
             running: None,
             invocations: Vec::new(),
             hosts: Vec::new(),
@@ -365,7 +369,9 @@ impl SimHost {
                 return result;
             }
             let next = SLEEPS.with_borrow(|sleeps| sleeps.iter().map(|(at, _)| *at).min());
-            self.world.pass_turn(self.number, next.expect("who waits waits for a time"));
+            let next = next.expect("who waits waits for a time");
+            let tick = self.world.state().tick;
+            self.world.pass_turn(self.number, next.div_ceil(tick).saturating_mul(tick));
         }
     }
 }
