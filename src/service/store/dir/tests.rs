@@ -100,6 +100,20 @@ fn winners(get: impl Fn(&dyn Store) -> bool + Sync, temporary: &Temporary) -> us
     })
 }
 
+/// Who comes too late has lost nothing by that.
+#[test]
+fn what_a_crash_has_left_is_finished_by_all_who_see_it() {
+    for _ in 0..50 {
+        let temporary = Temporary::new();
+        let due = put_input(&temporary.store(), &with_key("key"));
+        let fresh = temporary.0.join("fresh").join(due.id.to_string());
+        fs::rename(temporary.0.join(queue::in_queue(&due)), &fresh).unwrap();
+        let finish = |store: &dyn Store| store.finish(&format!("fresh/{}", due.id)).is_ok();
+        assert_eq!(winners(finish, &temporary), 16);
+        assert_eq!(temporary.store().look(now(), 9, false).unwrap().due, [due]);
+    }
+}
+
 #[test]
 fn a_job_is_claimed_once_whoever_wants_it() {
     let temporary = Temporary::new();
