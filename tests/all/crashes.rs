@@ -28,7 +28,7 @@ impl Traces {
             let stored = self.stored.entry(id.to_owned()).or_default();
             match event {
                 "loaded" | "step" => assert!(version >= *stored, "job {id}: again after {stored}: {trace}"),
-                "adopted" => {} // With the sign of life of who has lost it.
+                "adopted" | "lost" => {}
                 "stored" => {
                     assert!(version > *stored, "job {id}: stored twice after {stored}: {trace}");
                     *stored = version;

@@ -47,6 +47,9 @@ impl Engine {
         }
         self.chores_at.set(elapsed + CHORES.min(self.config.lease / 4));
         let slots = self.store.slots()?;
+        if super::lacks_one(&slots) {
+            self.tolerate(self.store.mend_slots())?;
+        }
         let sign = |(role, holding): &(Role, Holding)| match holding {
             Holding::Held(sign) => Some(format!("{role}.{}", sign.0)),
             _ => None,

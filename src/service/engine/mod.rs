@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::config::Config;
+use super::fault;
 use super::host::Host;
 use super::job::{End, Id, Job, State, Tell, Wait};
 use super::store::{
@@ -125,7 +126,7 @@ impl Engine {
                 return self.relay().await;
             }
             let slots = self.store.slots()?;
-            if slots.len() < SLOTS + 2 {
+            if lacks_one(&slots) {
                 self.store.mend_slots()?;
                 self.feel_pulse()?;
             }
@@ -133,7 +134,8 @@ impl Engine {
             if let Some(role) = self.role(&slots, own.is_some(), false)? {
                 if let Some(slot) = self.store.enter(role, &Holding::Free)? {
                     match Drain::run(self, slot, own).await {
-                        Ok(()) | Err(StoreError::Lost) => {}
+                        Ok(()) => {}
+                        Err(StoreError::Lost) => fault::trace("lost", own.unwrap_or(Id::new(&*self.host)), 0),
                         Err(error) => self.say(&error),
                     }
                     self.feel_pulse()?;
@@ -371,6 +373,8 @@ impl Engine {
         let Some(found) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
         let state = state_of(&found);
         match found.job.run.end {
+            // It has ended meanwhile, and somebody begins it again.
+            Some(_) if found.asked == Some(Ask::Retry) && !begins_again => self.cancel(id),
             Some(_) if state != State::Cancelled && !begins_again => Ok(Cancelled::TooLate(state)),
             _ => Ok(Cancelled::Yes(state)),
         }
@@ -396,6 +400,12 @@ impl Engine {
             self.said.replace(text);
         }
     }
+}
+
+/// Whether one of the slots is missing: it is being renewed, or somebody has died while he gave it back.
+fn lacks_one(slots: &[(Role, Holding)]) -> bool {
+    let mut roles = (0..SLOTS).map(Role::Drain).chain([Role::Alone, Role::Watch]);
+    roles.any(|role| !slots.iter().any(|slot| slot.0 == role))
 }
 
 /// Where a job stands, for those who ask.

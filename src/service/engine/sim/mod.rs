@@ -139,6 +139,7 @@ impl History {
             let stored = self.stored.entry(trace.id).or_default();
             match trace.event {
                 "loaded" => assert!(trace.version >= *stored, "loaded after {stored} was stored: {trace:?}"),
+                "lost" => assert!(trace.is_stale, "who lives has lost his slot: {trace:?}"),
                 "adopted" => {
                     assert!(self.world.seems_dead(trace.version), "adopted from the living: {trace:?}")
                 }
@@ -248,6 +249,9 @@ fn history(seed: u64, cuts: bool, is_shown: bool) {
                     r#"{"failures":1,"steps":1,"step_ms":0}"#,
                     r#"{"failures":9,"steps":1,"step_ms":0}"#,
                 ];
+                if choose(6) == 0 {
+                    world.set_snag(choose(10), None); // While it is recorded.
+                }
                 let key = (choose(3) == 0).then(|| format!("key{}", choose(2)));
                 let input = if key.is_some() { inputs[0] } else { inputs[choose(6) as usize] };
                 history.post(host, input, key);
