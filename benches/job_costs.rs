@@ -153,9 +153,8 @@ pub fn much_to_remove() {
     let version = entries[16..24].to_owned();
     let mut original = root.join("done").join(&job);
     for n in 0..JOBS {
-        let digits = format!("019000000000700080{:02x}{:012x}", 0, n);
-        let (a, b, c, d, e) = (&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]);
-        let id = format!("{a}-{b}-{c}-{d}-{e}");
+        let id = format!("01900000-0000-7000-8000-{n:012x}");
+        let digits = id.replace('-', "");
         let [done, input] = ["done", "jobs"].map(|folder| root.join(folder).join(&id));
         if n % (NAMES / 2) == 0 {
             fs::copy(&original, &done).expect("a disk with room");

@@ -69,8 +69,8 @@ pub fn accept(
 fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let lines = headers.get_all("content-encoding").iter();
     let not_ascii = lines.filter(|line| line.to_str().is_err()).map(|line| format!("{line:?}"));
-    let encodings = not_ascii.chain(fields::list(headers, "content-encoding"));
-    match encodings.into_iter().find(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+    let mut encodings = not_ascii.chain(fields::list(headers, "content-encoding"));
+    match encodings.find(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
         None => Ok(()),
         Some(encoding) => {
             let detail = format!("unsupported Content-Encoding: {encoding} (expected none)");

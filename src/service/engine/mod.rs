@@ -54,8 +54,8 @@ pub struct Engine {
     host: Rc<dyn Host>,
     clock: Clock,
     begun: Duration,
-    /// The store's pulse when this invocation felt it first, or after its own doing.
-    pulse: Cell<Option<u64>>,
+    /// The store's pulse when this invocation felt it first, or after its own doing; 0 if that is unknown.
+    pulse: Cell<u64>,
     /// What the queue held at the last look, when that was by the monotonic clock, and what its bell said.
     looked: RefCell<Option<(Outlook, Duration, u64)>>,
     /// When waits are mended that were begun by a wrong clock, by the monotonic clock.
@@ -98,7 +98,7 @@ impl Engine {
         Engine {
             clock: Clock::new(host.clone(), config.lease),
             begun: host.elapsed(),
-            pulse: Cell::new(store.pulse().ok()),
+            pulse: Cell::new(store.pulse().unwrap_or_default()),
             store,
             config,
             host,
@@ -135,7 +135,9 @@ impl Engine {
                 if let Some(slot) = self.store.enter(role, &Holding::Free)? {
                     match Drain::run(self, slot, own).await {
                         Ok(()) => {}
-                        Err(StoreError::Lost) => fault::trace("lost", own.unwrap_or(Id::new(&*self.host)), 0),
+                        Err(StoreError::Lost) => {
+                            fault::trace("lost", own.unwrap_or_else(|| Id::new(&*self.host)), 0)
+                        }
                         Err(error) => self.say(&error),
                     }
                     self.feel_pulse()?;
@@ -155,18 +157,14 @@ impl Engine {
     /// The slot that this invocation can take to run something, if there is something to run. Only the watch
     /// looks for suspects while all drains are busy: looking takes a while if the queue is long.
     fn role(&self, slots: &[(Role, Holding)], has_own: bool, is_watch: bool) -> Result<Option<Role>> {
-        let is_drain = |role: &Role| matches!(role, Role::Drain(number) if *number < self.config.drains);
-        let mut free = slots.iter().filter(|(_, holding)| *holding == Holding::Free).map(|(role, _)| *role);
         // Who tries to take one has a folder for a moment, too: what is free is free.
-        let is_held = |number: &usize| {
-            let role = Role::Drain(*number);
-            !free.clone().any(|free| free == role) && slots.iter().any(|(other, _)| *other == role)
-        };
-        let has_room = (0..SLOTS).filter(is_held).count() < self.config.drains;
+        let is_free = |role: &Role| slots.contains(&(*role, Holding::Free));
+        let is_held = |role: &Role| !is_free(role) && slots.iter().any(|slot| slot.0 == *role);
+        let has_room = (0..SLOTS).map(Role::Drain).filter(is_held).count() < self.config.drains;
+        let free: Vec<_> = (0..self.config.drains).map(Role::Drain).filter(is_free).collect();
         // Any of them, so that not all who look at once try the same.
-        let chance = self.host.random() as usize;
-        let drains: Vec<_> = free.clone().filter(|role| has_room && is_drain(role)).collect();
-        let drain = (!drains.is_empty()).then(|| drains[chance % drains.len()]);
+        let any = || free[self.host.random() as usize % free.len()];
+        let drain = (has_room && !free.is_empty()).then(any);
         if has_own && drain.is_some() {
             return Ok(drain);
         }
@@ -180,7 +178,7 @@ impl Engine {
         if !self.look(1)? {
             return Ok(None);
         }
-        let alone = free.find(|role| *role == Role::Alone);
+        let alone = Some(Role::Alone).filter(is_free);
         Ok(self.with_outlook(|outlook| {
             let is_due = |suspect: bool| outlook.due.iter().any(|due| (due.kind == Kind::Suspect) == suspect);
             drain.filter(|_| is_due(false)).or(alone.filter(|_| is_due(true)))
@@ -404,8 +402,7 @@ impl Engine {
 
 /// Whether one of the slots is missing: it is being renewed, or somebody has died while he gave it back.
 fn lacks_one(slots: &[(Role, Holding)]) -> bool {
-    let mut roles = (0..SLOTS).map(Role::Drain).chain([Role::Alone, Role::Watch]);
-    roles.any(|role| !slots.iter().any(|slot| slot.0 == role))
+    Role::all().any(|role| !slots.iter().any(|slot| slot.0 == role))
 }
 
 /// Where a job stands, for those who ask.

@@ -19,10 +19,8 @@ impl Engine {
         let mut watches = slots.iter().filter(|(role, _)| *role == Role::Watch).map(|(_, holding)| holding);
         let held = watches.clone().find(|holding| matches!(holding, Holding::Held(_)));
         let Some(seen) = held.or_else(|| watches.next()) else {
-            // It is being renewed right now, or it is missing.
+            // It is being renewed right now, or was missing and has been made.
             self.host.sleep(LOOK).await;
-            self.store.mend_slots()?;
-            self.feel_pulse()?;
             return Ok(true);
         };
         if let Holding::Held(_) = seen
@@ -46,9 +44,9 @@ impl Engine {
         let mut pause = FIRST_PAUSE;
         loop {
             let pulse = self.store.pulse()?;
-            match self.pulse.get() {
-                Some(before @ 1..) if before != pulse => return Ok(true),
-                _ => self.pulse.set(Some(pulse)),
+            let before = self.pulse.replace(pulse);
+            if before != 0 && before != pulse {
+                return Ok(true);
             }
             if self.host.elapsed() >= until {
                 return Ok(false);
@@ -60,7 +58,7 @@ impl Engine {
 
     /// Feels the pulse anew after this invocation has quickened it itself.
     pub(super) fn feel_pulse(&self) -> Result<()> {
-        self.pulse.set(Some(self.store.pulse()?));
+        self.pulse.set(self.store.pulse()?);
         Ok(())
     }
 

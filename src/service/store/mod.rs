@@ -302,6 +302,13 @@ impl Mark {
     }
 }
 
+impl Role {
+    /// The roles of all slots.
+    pub fn all() -> impl Iterator<Item = Role> {
+        (0..SLOTS).map(Role::Drain).chain([Role::Alone, Role::Watch])
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -112,6 +112,17 @@ impl<F: Folder> Files<F> {
         totals.max_by_key(|total| total.count).unwrap_or(Total { count: 0, last: String::new() })
     }
 
+    /// Adds to a total, unless somebody else counts, or nobody has yet: whether that was done.
+    fn add(&self, what: &str, total: &Total, count: u64, last: &str) -> Result<bool> {
+        let path = |count: u64, last: &str| format!("totals/{what}.{count}.{last}");
+        let old = path(total.count, &total.last);
+        let is_added = self.rename_if_any(&old, &path(total.count + count, last))?;
+        if !is_added && total.count == 0 {
+            self.append(&old, b"")?;
+        }
+        Ok(is_added)
+    }
+
     /// Notes that a job has ended.
     pub fn note_end(&self, id: Id, run: &Run, keep: Duration) -> Result<()> {
         let Some(end) = &run.end else { return Ok(()) };
@@ -142,14 +153,10 @@ impl<F: Folder> Files<F> {
 
     /// Counts a target that was given up.
     pub fn note_untold(&self) -> Result<()> {
-        let path = |count: u64| format!("totals/{UNTOLD}.{count}.-");
         for _ in 0..TRIES {
-            let count = self.targets_untold()?;
-            if self.rename_if_any(&path(count), &path(count + 1))? {
+            let total = self.total(&self.names("totals")?, UNTOLD);
+            if self.add(UNTOLD, &total, 1, "-")? {
                 break;
-            }
-            if count == 0 {
-                self.append(&path(0), b"")?;
             }
         }
         Ok(())
@@ -165,13 +172,7 @@ impl<F: Folder> Files<F> {
         let total = self.total(&self.names("totals")?, &log.state);
         if !total.has(log) {
             let count = self.length(&log.path())? / ENTRY as u64;
-            let path = |count: u64, last: &str| format!("totals/{}.{count}.{last}", log.state);
-            let (old, new) = (path(total.count, &total.last), path(total.count + count, name));
-            if !self.rename_if_any(&old, &new)? {
-                // Somebody else counts, or nobody has yet.
-                if total.count == 0 {
-                    self.append(&old, b"")?;
-                }
+            if !self.add(&log.state, &total, count, name)? {
                 return Ok(false);
             }
         }

@@ -12,10 +12,6 @@ use crate::service::job::Id;
 /// The folder of the slots. It changes whenever one is entered, renewed or left.
 pub const SLOTS_FOLDER: &str = "slots";
 
-fn roles() -> impl Iterator<Item = Role> {
-    (0..SLOTS).map(Role::Drain).chain([Role::Alone, Role::Watch])
-}
-
 /// Where a slot of this role is, held like this.
 fn folder(role: Role, holding: &Holding) -> String {
     match holding {
@@ -67,7 +63,7 @@ impl<F: Folder> Files<F> {
         }
         let slots = self.unused();
         self.make_folder(&slots)?;
-        for role in roles() {
+        for role in Role::all() {
             self.make_folder(&format!("{slots}/{role}.free"))?;
         }
         self.sync(&slots)?;
@@ -82,7 +78,7 @@ impl<F: Folder> Files<F> {
         self.make_slots()?;
         // One that is being renamed may be missed once.
         let (first, second) = (self.slots()?, self.slots()?);
-        for role in roles() {
+        for role in Role::all() {
             if ![&first, &second].iter().any(|slots| slots.iter().any(|slot| slot.0 == role)) {
                 self.make_folder(&folder(role, &Holding::Free))?;
             }
