@@ -334,7 +334,9 @@ impl Engine {
 
     fn heed_one(&self, slot: &Slot, mark: Mark) -> Result<()> {
         let found = self.store.find(mark.id)?;
-        let Some(found) = found.filter(|found| mark.counts(&found.job.run)) else {
+        // One that has begun again may be back among those that have ended, after a power cut.
+        let is_astray = |found: &Found| found.place == Place::Done && found.job.run.end.is_none();
+        let Some(found) = found.filter(|found| mark.counts(&found.job.run) || is_astray(found)) else {
             return self.store.forget_mark(mark);
         };
         if found.place == Place::Slot {

@@ -217,6 +217,16 @@ fn carry_on(store: Rc<dyn Store>, sim: Rc<world::SimHost>, own: Option<Id>) {
     sim.block_on(engine.carry_on(own));
 }
 
+/// Jobs that take no time, some, long, and those that fail once and always.
+const INPUTS: [&str; 6] = [
+    r#"{"steps":1,"step_ms":0}"#,
+    r#"{"steps":3,"step_ms":20}"#,
+    r#"{"steps":2,"step_ms":300}"#,
+    r#"{"steps":1,"step_ms":11000}"#,
+    r#"{"failures":1,"steps":1,"step_ms":0}"#,
+    r#"{"failures":9,"steps":1,"step_ms":0}"#,
+];
+
 /// A history: what happens in it depends on the seed alone.
 fn history(seed: u64, cuts: bool, is_shown: bool) {
     let mut history = History::new(seed, is_shown);
@@ -241,19 +251,11 @@ fn history(seed: u64, cuts: bool, is_shown: bool) {
         let id = (!ids.is_empty()).then(|| ids[choose(ids.len().max(1) as u64) as usize]);
         match choose(16) {
             0..=5 => {
-                let inputs = [
-                    r#"{"steps":1,"step_ms":0}"#,
-                    r#"{"steps":3,"step_ms":20}"#,
-                    r#"{"steps":2,"step_ms":300}"#,
-                    r#"{"steps":1,"step_ms":11000}"#,
-                    r#"{"failures":1,"steps":1,"step_ms":0}"#,
-                    r#"{"failures":9,"steps":1,"step_ms":0}"#,
-                ];
                 if choose(6) == 0 {
                     world.set_snag(choose(10), None); // While it is recorded.
                 }
                 let key = (choose(3) == 0).then(|| format!("key{}", choose(2)));
-                let input = if key.is_some() { inputs[0] } else { inputs[choose(6) as usize] };
+                let input = if key.is_some() { INPUTS[0] } else { INPUTS[choose(6) as usize] };
                 history.post(host, input, key);
             }
             6 | 7 => history.ask(host, choose(4), id),
@@ -280,6 +282,18 @@ fn history(seed: u64, cuts: bool, is_shown: bool) {
                 history.run(0);
                 world.note(|| "the power is cut".into());
                 history.disk.cut(&mut choose);
+            }
+            14 if choose(5) == 0 => {
+                // A host dies amid a burst, and two others come together to what it has left.
+                let dying = world.start();
+                (0..8).for_each(|_| history.post(dying, INPUTS[0], None));
+                history.run(choose(6));
+                world.kill(dying);
+                for host in [world.start(), world.start()] {
+                    (0..2).for_each(|_| history.post(host, r#"{"steps":9,"step_ms":300}"#, None));
+                    hosts.push(host);
+                }
+                history.run(2500);
             }
             _ => {}
         }

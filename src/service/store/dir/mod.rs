@@ -390,6 +390,10 @@ impl<F: Folder> Store for Dir<F> {
     }
 
     fn forget_mark(&self, mark: Mark) -> Result<()> {
+        if mark.ask == Ask::Retry {
+            // No power cut may leave among those that have ended what nobody is asked to begin again.
+            self.sync_job(mark.id)?;
+        }
         self.files.remove_if_any(&mark_path(mark))
     }
 
@@ -538,13 +542,7 @@ impl<F: Folder> Store for Dir<F> {
             self.files.note_end(job.id, &job.run, keep)?;
         }
         match queue::due(job.id, &job.run) {
-            Some(due) => {
-                self.queue(&from, due, now)?;
-                if job.claim == Kind::Tell && job.run.end.is_none() {
-                    // It begins again: no power cut may leave it among those that have ended.
-                    self.files.sync(queue::folder_of(due.kind))?;
-                }
-            }
+            Some(due) => self.queue(&from, due, now)?,
             None => self.files.rename(&from, &path("done", job.id))?,
         }
         if has_just_ended {
@@ -628,6 +626,17 @@ impl<F: Folder> Dir<F> {
             );
         }
         Ok(cancelled)
+    }
+
+    /// Makes sure that a job stays where it is, or goes where it has gone since.
+    fn sync_job(&self, id: Id) -> Result<()> {
+        while let Some((place, ..)) = self.locate(id, true)? {
+            match self.files.sync(&place) {
+                Err(StoreError::Lost) => {} // It has just been moved.
+                result => return result,
+            }
+        }
+        Ok(())
     }
 
     /// Finishes recording a job whose request has left it behind: it begins if it is whole, and if its
