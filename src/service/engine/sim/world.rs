@@ -40,7 +40,8 @@ pub struct Trace {
 /// The world that threads share.
 pub struct World {
     state: Mutex<State>,
-    turn: Condvar,
+    /// Nobody runs any more, for now.
+    rest: Condvar,
 }
 
 struct State {
@@ -49,7 +50,9 @@ struct State {
     /// Sleeps end at multiples of this: in some worlds, all who wait wake up together.
     tick: u64,
     random: Box<dyn FnMut(u64) -> u64 + Send>,
-    /// Whose turn it is; nobody's while the scheduler chooses.
+    /// How long this run goes on, in microseconds.
+    until: u64,
+    /// Whose turn it is.
     running: Option<usize>,
     invocations: Vec<Invocation>,
     hosts: Vec<Process>,
@@ -68,6 +71,7 @@ struct Invocation {
     /// When it goes on, in microseconds.
     at: u64,
     has_ended: bool,
+    turn: Arc<Condvar>,
 }
 
 /// A host's process.
@@ -99,6 +103,7 @@ impl World {
             now: 0,
             tick: [1, 50_000][random(2) as usize],
             random: Box::new(random),
+            until: 0,
             running: None,
             invocations: Vec::new(),
             hosts: Vec::new(),
@@ -108,7 +113,7 @@ impl World {
             log: is_shown.then(Vec::new),
             panics: Vec::new(),
         };
-        Arc::new(World { state: Mutex::new(state), turn: Condvar::new() })
+        Arc::new(World { state: Mutex::new(state), rest: Condvar::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -189,7 +194,8 @@ impl World {
     ) -> JoinHandle<()> {
         let number = {
             let state = &mut *self.state();
-            state.invocations.push(Invocation { host, at: state.now, has_ended: false });
+            let turn = Arc::default();
+            state.invocations.push(Invocation { host, at: state.now, has_ended: false, turn });
             state.invocations.len() - 1
         };
         let (world, disk) = (self.clone(), disk.clone());
@@ -205,7 +211,7 @@ impl World {
                 let sim = Rc::new(sim);
                 body(Rc::new(Dir::new(Model::new(&disk, Box::new(hook)), sim.clone())), sim);
             }));
-            let state = &mut *world.state();
+            let mut state = world.state();
             if let Err(panic) = result
                 && !panic.is::<Killed>()
             {
@@ -213,49 +219,49 @@ impl World {
                 state.panics.push(text.unwrap_or_else(|| "a panic".into()));
             }
             state.invocations[number].has_ended = true;
-            state.running = None;
-            world.turn.notify_all();
+            world.hand_on(state);
         })
     }
 
     /// Runs until everybody has ended or waits until after this time, in milliseconds: whether somebody is
     /// left.
     pub fn run_until(&self, until: u64) -> bool {
-        loop {
-            let mut state = self.state();
-            if let Some(panic) = state.panics.first() {
-                let panic = panic.clone();
-                drop(state);
-                panic!("{panic}");
-            }
-            let next = state.next(until * 1000);
-            let Some((number, at)) = next else {
-                state.now = state.now.max(until * 1000);
-                return state.invocations.iter().any(|invocation| !invocation.has_ended);
-            };
-            state.now = state.now.max(at);
-            state.running = Some(number);
-            self.turn.notify_all();
-            while state.running.is_some() {
-                state = self.turn.wait(state).unwrap_or_else(|poison| poison.into_inner());
-            }
+        let mut state = self.state();
+        state.until = until * 1000;
+        state.hand_on();
+        while state.running.is_some() {
+            state = self.rest.wait(state).unwrap_or_else(|poison| poison.into_inner());
         }
+        if let Some(panic) = state.panics.first() {
+            let panic = panic.clone();
+            drop(state);
+            panic!("{panic}");
+        }
+        state.now = state.now.max(until * 1000);
+        state.invocations.iter().any(|invocation| !invocation.has_ended)
     }
 
     /// Gives the turn back until it comes again.
     fn pass_turn(&self, number: usize, at: u64) {
         let mut state = self.state();
         state.invocations[number].at = at;
-        state.running = None;
-        self.turn.notify_all();
-        drop(state);
+        self.hand_on(state);
         self.wait_for_turn(number);
+    }
+
+    /// Gives the turn to whoever goes on next, or ends this run.
+    fn hand_on(&self, mut state: MutexGuard<'_, State>) {
+        state.hand_on();
+        if state.running.is_none() {
+            self.rest.notify_one();
+        }
     }
 
     fn wait_for_turn(&self, number: usize) {
         let mut state = self.state();
+        let turn = state.invocations[number].turn.clone();
         while state.running != Some(number) {
-            state = self.turn.wait(state).unwrap_or_else(|poison| poison.into_inner());
+            state = turn.wait(state).unwrap_or_else(|poison| poison.into_inner());
         }
         if state.hosts[state.invocations[number].host].is_dead {
             drop(state);
@@ -325,6 +331,18 @@ impl State {
     fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(log) = &mut self.log {
             log.push(format!("{:>10.3} ms: {}", self.now as f64 / 1000.0, what()));
+        }
+    }
+
+    /// Gives the turn to whoever goes on next; to nobody if that is later, or somebody has failed.
+    fn hand_on(&mut self) {
+        self.running = None;
+        if self.panics.is_empty()
+            && let Some((number, at)) = self.next(self.until)
+        {
+            self.now = self.now.max(at);
+            self.running = Some(number);
+            self.invocations[number].turn.notify_one();
         }
     }
 
