@@ -16,14 +16,16 @@
 //! - A panic traps the whole instance. If it comes before the answer, the client gets a 500 problem.
 
 mod ack;
+#[cfg(feature = "component")]
+mod component;
 mod handler;
+#[cfg(feature = "component")]
+mod jobs;
 #[cfg(feature = "mail")]
 pub mod mail;
 mod problem;
 mod reply;
 mod request;
-#[cfg(feature = "component")]
-mod service;
 mod turn;
 mod upload;
 

@@ -1,0 +1,359 @@
+//! Histories: hosts that share a store and stop, die, come back late or have wrong clocks, while clients
+//! post, cancel and retry. Whatever happens, the store's and the engine's promises hold.
+//!
+//! `SEED=7` runs one history again, `HISTORIES=100000` says how many there are.
+
+mod world;
+
+use std::collections::{HashMap, HashSet};
+use std::panic::catch_unwind;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{Cancelled, Engine, Retried, state_of};
+use crate::jobs::config::Config;
+use crate::jobs::job::{Id, Input, State};
+use crate::jobs::store::model::{Disk, random};
+use crate::jobs::store::{Put, Store};
+use world::World;
+
+const LEASE: Duration = Duration::from_secs(2);
+
+/// Longer than any history lasts, and shorter than a clock may leap for a moment.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// What clients know.
+#[derive(Default)]
+struct Known {
+    /// The jobs that were acknowledged, and whether they fail.
+    jobs: HashMap<Id, bool>,
+    /// Those of which somebody was told that they are cancelled, or are to be.
+    cancelled: HashSet<Id>,
+    /// Those that somebody has begun again.
+    retried: HashSet<Id>,
+}
+
+fn config() -> Config {
+    Config {
+        drains: 2,
+        lanes: 2,
+        lease: LEASE,
+        attempts: 2,
+        backoff: Duration::from_millis(50)..=Duration::from_millis(400),
+        keep: KEEP,
+        ..Config::default()
+    }
+}
+
+struct History {
+    world: Arc<World>,
+    disk: Disk,
+    known: Arc<Mutex<Known>>,
+    /// How far each job had come when that was stored last, and what has ended.
+    stored: HashMap<Id, u64>,
+    settled: HashMap<Id, usize>,
+}
+
+impl History {
+    fn new(seed: u64, is_shown: bool) -> History {
+        History {
+            world: World::new(seed, is_shown),
+            disk: Disk::new(),
+            known: Arc::default(),
+            stored: HashMap::new(),
+            settled: HashMap::new(),
+        }
+    }
+
+    /// A request that posts a job, and its continuation.
+    fn post(&self, host: usize, input: &str, key: Option<String>) {
+        let known = self.known.clone();
+        let fails = input.contains("failures\":9");
+        let body = input.as_bytes().to_vec();
+        self.world.invoke(host, &self.disk, move |store, sim| {
+            let id = Id::new(&*sim);
+            let size = body.len();
+            let input = Input { worker: "demo".into(), key, body, size, ..Input::default() };
+            let own = match store.put(id, &input) {
+                Ok(Put::New) => Some(id),
+                Ok(Put::Known(known)) => {
+                    assert!(
+                        store.find(known).unwrap().is_some(),
+                        "a key answers for job {known}, which is not there"
+                    );
+                    None
+                }
+                Ok(Put::Conflict) => panic!("the same request is no conflict"),
+                Err(_) => None, // A 503.
+            };
+            if let Some(id) = own {
+                known.lock().unwrap().jobs.insert(id, fails);
+            }
+            carry_on(store, sim, own);
+        });
+    }
+
+    /// A request of another kind, and its continuation.
+    fn ask(&self, host: usize, what: u64, id: Option<Id>) {
+        let known = self.known.clone();
+        self.world.invoke(host, &self.disk, move |store, sim| {
+            let engine = Engine::new(store.clone(), Rc::new(config()), sim.clone());
+            let unknown = |id| panic!("job {id} is out of reach");
+            // An error is a 503. Who dies before he hears of what he asks may have been heard.
+            match (what, id) {
+                (0, Some(id)) => {
+                    known.lock().unwrap().cancelled.insert(id);
+                    match engine.cancel(id) {
+                        Ok(Cancelled::Yes(state)) => {
+                            let is_right = [State::Queued, State::Running, State::Cancelled].contains(&state);
+                            assert!(is_right, "{state:?}");
+                        }
+                        Ok(Cancelled::TooLate(state)) => assert!(state.is_end(), "{state:?}"),
+                        Ok(Cancelled::Unknown) => unknown(id),
+                        Err(_) => {}
+                    }
+                }
+                (1, Some(id)) => {
+                    known.lock().unwrap().retried.insert(id);
+                    if let Ok(Retried::Unknown) = engine.retry(id) {
+                        unknown(id);
+                    }
+                }
+                (2, Some(id)) if matches!(store.find(id), Ok(None)) => unknown(id),
+                _ => drop(store.open()),
+            }
+            carry_on(store, sim, None);
+        });
+    }
+
+    fn run(&mut self, milliseconds: u64) {
+        self.world.run_until(self.world.now() + milliseconds);
+        self.check();
+    }
+
+    /// What must hold at any time.
+    fn check(&mut self) {
+        for trace in self.world.traces() {
+            let stored = self.stored.entry(trace.id).or_default();
+            match trace.event {
+                "loaded" => assert!(trace.version >= *stored, "loaded after {stored} was stored: {trace:?}"),
+                "lost" => assert!(trace.is_stale, "who lives has lost his slot: {trace:?}"),
+                "adopted" => {
+                    assert!(self.world.seems_dead(trace.version), "adopted from the living: {trace:?}")
+                }
+                _ if trace.is_stale => {}
+                "step" => assert!(trace.version >= *stored, "a step ran again after {stored}: {trace:?}"),
+                "stored" => assert!(trace.version > *stored, "stored twice after {stored}: {trace:?}"),
+                _ => {}
+            }
+            match trace.event {
+                "stored" => *stored = trace.version.max(*stored),
+                "settled" => *self.settled.entry(trace.id).or_default() += 1,
+                _ => {}
+            }
+        }
+        // A job's file is in one place.
+        let mut places: HashMap<Id, Vec<String>> = HashMap::new();
+        for (path, _) in self.disk.files() {
+            let folder = path.split('/').next().unwrap_or_default();
+            if !["queue", "outbox", "slots", "done", "gone", "fresh"].contains(&folder) {
+                continue;
+            }
+            let name = path.rsplit('/').next().unwrap_or_default();
+            if let Some(id) = name.split('.').find_map(Id::parse) {
+                places.entry(id).or_default().push(path);
+            }
+        }
+        for id in self.known.lock().unwrap().jobs.keys() {
+            let places = places.get(id).map_or(&[][..], Vec::as_slice);
+            assert_eq!(places.len(), 1, "job {id} is in {places:?}");
+        }
+    }
+
+    /// A new host, whose clock is right, and a request that brings everything back.
+    fn calm_down(&mut self) {
+        self.world.unset_snag();
+        let host = self.world.start();
+        self.ask(host, 3, None);
+        let begun = self.world.now();
+        while self.world.run_until(self.world.now() + 500) {
+            self.check();
+            let took = Duration::from_millis(self.world.now() - begun);
+            let files = || self.disk.files().into_iter().map(|file| file.0).collect::<Vec<_>>().join("\n");
+            assert!(took < 20 * LEASE, "still not at rest after {took:?}: {}", files());
+        }
+        self.check();
+        for (path, _) in self.disk.files() {
+            self.world.note(|| format!("there is {path}"));
+        }
+        let known = self.known.clone();
+        self.world.invoke(host, &self.disk, move |store, _| {
+            let known = known.lock().unwrap();
+            for (id, fails) in &known.jobs {
+                let found = store.find(*id).unwrap().unwrap_or_else(|| panic!("job {id} is lost"));
+                let state = state_of(&found);
+                let (cancelled, retried) = (known.cancelled.contains(id), known.retried.contains(id));
+                let is_right = match state {
+                    State::Succeeded => !fails && (!cancelled || retried || found.job.run.version > 0),
+                    State::Failed => *fails,
+                    State::Cancelled => cancelled,
+                    State::Queued | State::Running => false,
+                };
+                assert!(is_right, "job {id} is {state:?}; it fails: {fails}, cancelled: {cancelled}");
+            }
+            let counts = store.counts().unwrap();
+            assert_eq!((counts.waiting, counts.running, counts.untold, counts.drains), (0, 0, 0, 0));
+            assert!(store.marks().unwrap().is_empty(), "marks are left");
+            assert!(store.unfinished().unwrap().is_empty(), "something is unfinished");
+        });
+        self.world.run_until(self.world.now() + 500);
+    }
+}
+
+fn carry_on(store: Rc<dyn Store>, sim: Rc<world::SimHost>, own: Option<Id>) {
+    let engine = Rc::new(Engine::new(store, Rc::new(config()), sim.clone()));
+    sim.block_on(engine.carry_on(own));
+}
+
+/// Jobs that take no time, some, long, and those that fail once and always.
+const INPUTS: [&str; 6] = [
+    r#"{"steps":1,"step_ms":0}"#,
+    r#"{"steps":3,"step_ms":20}"#,
+    r#"{"steps":2,"step_ms":300}"#,
+    r#"{"steps":1,"step_ms":11000}"#,
+    r#"{"failures":1,"steps":1,"step_ms":0}"#,
+    r#"{"failures":9,"steps":1,"step_ms":0}"#,
+];
+
+/// A history: what happens in it depends on the seed alone.
+fn history(seed: u64, cuts: bool, is_shown: bool) {
+    let mut history = History::new(seed, is_shown);
+    let _log = LogOnPanic(history.world.clone());
+    let mut choose = random(seed ^ 0x5eed);
+    let world = history.world.clone();
+    let mut hosts = vec![world.start()];
+    if choose(2) == 0 {
+        hosts.push(world.start());
+    }
+    if choose(3) > 0 {
+        let stop = (choose(2) == 0).then(|| Duration::from_millis(choose(6000)));
+        world.set_snag(choose(3000), stop);
+    }
+    for event in 0..3 + choose(10) {
+        let host = hosts[choose(hosts.len() as u64) as usize];
+        let ids: Vec<_> = {
+            let mut ids: Vec<_> = history.known.lock().unwrap().jobs.keys().copied().collect();
+            ids.sort();
+            ids
+        };
+        let id = (!ids.is_empty()).then(|| ids[choose(ids.len().max(1) as u64) as usize]);
+        match choose(16) {
+            0..=5 => {
+                if choose(6) == 0 {
+                    world.set_snag(choose(10), None); // While it is recorded.
+                }
+                let key = (choose(3) == 0).then(|| format!("key{}", choose(2)));
+                let input = if key.is_some() { INPUTS[0] } else { INPUTS[choose(6) as usize] };
+                history.post(host, input, key);
+            }
+            6 | 7 => history.ask(host, choose(4), id),
+            8 => history.ask(host, 0, id),
+            9 => history.ask(host, 1, id),
+            10 => world.kill(host),
+            11 => world.stop(host, Duration::from_millis(choose(6000))),
+            12 => {
+                let hour = 3_600_000;
+                world.set_clock(host, [-hour, 0, 0, hour][choose(4) as usize]);
+                if choose(2) == 0 {
+                    // For a moment.
+                    world.set_clock(host, [-hour, 8 * 24 * hour][choose(2) as usize]);
+                    history.run(choose(1500));
+                    world.set_clock(host, 0);
+                    // Long enough to be seen: two leaps in a row are one.
+                    history.run(200);
+                }
+            }
+            13 if cuts => {
+                for host in &hosts {
+                    world.kill(*host);
+                }
+                history.run(0);
+                world.note(|| "the power is cut".into());
+                history.disk.cut(&mut choose);
+            }
+            14 if choose(5) == 0 => {
+                // A host dies amid a burst, and two others come together to what it has left.
+                let dying = world.start();
+                (0..8).for_each(|_| history.post(dying, INPUTS[0], None));
+                history.run(choose(6));
+                world.kill(dying);
+                for host in [world.start(), world.start()] {
+                    (0..2).for_each(|_| history.post(host, r#"{"steps":9,"step_ms":300}"#, None));
+                    hosts.push(host);
+                }
+                history.run(2500);
+            }
+            _ => {}
+        }
+        if world.is_dead(host) || choose(12) == 0 {
+            hosts.retain(|other| *other != host);
+            world.kill(host);
+            hosts.push(world.start());
+        }
+        let time = [0, 2, 30, 200, 2500][choose(5) as usize];
+        history.run(choose(time + 1) + event % 2);
+    }
+    for host in hosts {
+        if choose(2) == 0 {
+            world.kill(host);
+        } else {
+            world.set_clock(host, 0);
+        }
+    }
+    history.run(0);
+    history.calm_down();
+}
+
+/// Shows what happened when a history fails.
+struct LogOnPanic(Arc<World>);
+
+impl Drop for LogOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0.log());
+        }
+    }
+}
+
+/// Runs many histories on all cores, and says which one it was if one fails.
+fn histories(default: u64, cuts: bool) {
+    let variable = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    if let Some(seed) = variable("SEED") {
+        history(seed, cuts, true);
+        return;
+    }
+    let count = variable("HISTORIES").unwrap_or(default);
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    std::thread::scope(|scope| {
+        for first in 0..threads {
+            scope.spawn(move || {
+                for seed in (first..count).step_by(threads as usize) {
+                    if catch_unwind(|| history(seed, cuts, false)).is_err() {
+                        panic!("a history fails: run this test again with SEED={seed}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn whatever_happens_to_hosts_no_job_is_lost_or_done_twice() {
+    histories(2_000, false);
+}
+
+#[test]
+fn whatever_a_power_cut_leaves_no_job_is_lost_or_done_twice() {
+    histories(2_000, true);
+}

@@ -1,0 +1,83 @@
+//! Telling of a job's end: all targets that are due, at once, so that none holds up another.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::drain::Drain;
+use super::lanes::Lanes;
+use super::{Engine, LONGEST_TELL};
+use crate::jobs::fault;
+use crate::jobs::job::{Job, TellState};
+use crate::jobs::notify::{self, Untold};
+use crate::jobs::store::{Ask, Due, Kind, Mark, Result};
+
+/// How long telling goes on before somebody looks whether the job is to begin again.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// Tells those of the targets of a claimed job that are due.
+pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
+    let engine = drain.engine;
+    let Some(mut job) = drain.load(due.id, Kind::Tell).await? else { return Ok(()) };
+    let _taken = drain.room.take(job.run.bytes.len()).await;
+    let retry = Mark { id: job.id, round: job.run.round, ask: Ask::Retry };
+    let mut begins_again = drain.persist(|_| engine.store.is_marked(retry)).await?;
+    // The first one is due even if its time was set by a clock that was ahead.
+    let now = engine.clock.now().max(job.run.tell_at().unwrap_or_default());
+    let told = Rc::new(job.clone());
+    let lanes = Lanes::new(&*engine.host);
+    for (index, (uri, tell)) in job.input.notify.iter().zip(&job.run.tells).enumerate() {
+        if tell.state == TellState::Waiting && tell.due <= now && !begins_again {
+            let (told, uri) = (told.clone(), uri.clone());
+            lanes.push(async move { (index, notify::tell(&told, index, &uri, &engine.config).await) });
+        }
+    }
+    while !lanes.is_empty() && !begins_again {
+        let mut glance = engine.host.sleep(GLANCE);
+        let next = poll_fn(|context| match lanes.poll_next(context, &mut || {}) {
+            Poll::Ready(told) => Poll::Ready(told),
+            Poll::Pending => glance.as_mut().poll(context).map(|()| None),
+        });
+        if let Some((index, result)) = next.await {
+            note(engine, &mut job, index, result);
+            drain.save(&mut job).await?;
+            fault::point("told");
+            if job.run.tells[index].state == TellState::Failed
+                && let Err(error) = engine.store.note_untold()
+            {
+                engine.say(&error);
+            }
+        }
+        begins_again = drain.is_marked(&job, Ask::Retry)?;
+    }
+    if begins_again && retry.counts(&job.run) {
+        engine.apply(&mut job, Ask::Retry);
+        drain.save(&mut job).await?;
+        drain.release(&job).await?;
+        return drain.persist(|_| engine.store.forget_mark(retry)).await;
+    }
+    drain.release(&job).await
+}
+
+/// Notes what came of telling a target.
+fn note(engine: &Engine, job: &mut Job, index: usize, result: std::result::Result<(), Untold>) {
+    let (now, id, uri) = (engine.clock.now(), job.id, &job.input.notify[index]);
+    let finished = job.run.end.as_ref().map_or(now, |end| end.finished);
+    let tell = &mut job.run.tells[index];
+    tell.attempts += 1;
+    let Err(Untold { error, is_temporary }) = result else {
+        tell.state = TellState::Delivered;
+        tell.error = None;
+        return;
+    };
+    let wait = engine.backoff(tell.attempts, LONGEST_TELL);
+    tell.due = now + wait;
+    if is_temporary && tell.due <= finished + engine.config.notify_for {
+        eprintln!("afterack: job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis());
+    } else {
+        tell.state = TellState::Failed;
+        eprintln!("afterack: job {id}: {uri}: {error}; giving up after {} attempts", tell.attempts);
+    }
+    tell.error = Some(error);
+}

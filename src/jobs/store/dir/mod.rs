@@ -1,0 +1,688 @@
+//! A spool directory, in the tradition of mail and print spools: everything is a file, and what must
+//! happen once is a rename, which only one of many can win.
+//!
+//! ```text
+//! fresh/ID               a job that is being recorded; it is not acknowledged yet
+//! queue/…  outbox/…      waiting jobs; see queue.rs
+//! slots/ROLE.SIGN/ID     the claims of a slot; see slots.rs (`ID.tell`: somebody is told of its end)
+//! done/ID                a job that has ended, and all have been told
+//! gone/ID                a job that is being removed
+//!
+//! jobs/ID                what was accepted: a second name of the job's first file
+//! keys/DIGEST/ID         the job of an idempotency key: at most one
+//! marks/ID.ROUND.ASK     what a client asks of a job
+//! where/ID               where a job waits, if not under the time at which it was accepted
+//! ended/…  totals/…      what has ended when; see ended.rs
+//! waiters/…              clients that wait for an answer
+//! made                   a file that says that all this is there
+//! length                 how many jobs waited when, if they are many
+//! tmp/                   what is being written
+//! damaged/               what made no sense, set aside
+//! ```
+//!
+//! A job is one file, always in exactly one of the first five places, so there is nothing to reconcile
+//! after a crash. (Who had opened it before its slot was taken over writes into a file that is none any
+//! more: what is taken over is copied.)
+//!
+//! After a power cut, a job's file is in one of the places that it was in since it was synced; what it
+//! says of how far the job has come is as it was synced last, and that decides. A file in `fresh` that is
+//! whole belongs to a job that was recorded: it begins.
+
+mod ended;
+mod files;
+mod folder;
+#[cfg(not(target_arch = "wasm32"))]
+mod folder_std;
+#[cfg(target_arch = "wasm32")]
+mod folder_wasi;
+#[cfg(test)]
+pub mod model;
+mod queue;
+mod record;
+mod slots;
+mod waiters;
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{
+    Ask, Counts, Due, Found, Holding, Kind, Mark, Outlook, Place, Put, Result, Role, Slot, Store, StoreError,
+    Waiter,
+};
+use crate::jobs::fault;
+use crate::jobs::host::Host;
+use crate::jobs::job::{Id, Input, Job, Run, State};
+use crate::jobs::time::Time;
+use files::{BEGINNING, Files};
+use folder::Folder;
+use record::Stored;
+use slots::{claim_in, claimed, slot_folder};
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use folder_std::Mounted;
+#[cfg(target_arch = "wasm32")]
+pub use folder_wasi::Mounted;
+
+/// The folders of a store, but for the slots.
+const FOLDERS: [&str; 14] = [
+    "tmp", "fresh", "queue", "outbox", "done", "gone", "jobs", "keys", "marks", "where", "ended", "totals",
+    "waiters", "damaged",
+];
+
+/// What a store has that was made as a whole.
+const MADE: &str = "made";
+
+/// How long removing goes on at a time.
+const PIECE: Duration = Duration::from_millis(10);
+
+/// A store in a folder.
+pub struct Dir<F> {
+    files: Files<F>,
+    /// It was made as a whole, as far as this invocation knows.
+    is_made: Cell<bool>,
+}
+
+impl Dir<Mounted> {
+    /// The store in this folder, an absolute path.
+    pub fn mounted(root: &str, host: Rc<dyn Host>) -> Dir<Mounted> {
+        Dir::new(Mounted::new(root.into()), host)
+    }
+}
+
+impl<F: Folder> Dir<F> {
+    pub fn new(folder: F, host: Rc<dyn Host>) -> Dir<F> {
+        Dir { files: Files::new(folder, host), is_made: Cell::default() }
+    }
+
+    /// Makes what is missing, durably, and at last the file that says so.
+    fn make(&self) -> Result<()> {
+        for folder in FOLDERS {
+            self.files.make_folder(folder)?;
+        }
+        self.files.make_slots()?;
+        self.files.sync(".")?;
+        self.files.append(MADE, b"")?;
+        self.is_made.set(true);
+        Ok(())
+    }
+
+    /// Makes what is missing, unless nothing is.
+    fn make_once(&self) -> Result<()> {
+        if self.is_made.get() || self.files.exists(MADE)? {
+            self.is_made.set(true);
+            return Ok(());
+        }
+        self.make()
+    }
+
+    /// Does something again, if it fails in a store that lacks folders, as one restored from a backup may.
+    fn with_folders<T>(&self, act: impl Fn() -> Result<T>) -> Result<T> {
+        self.make_once()?;
+        act().or_else(|error| {
+            let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            match error {
+                StoreError::Lost => {}
+                StoreError::Failed { ref error, .. } if is_missing(error) => {}
+                error => return Err(error),
+            }
+            self.make()?;
+            act()
+        })
+    }
+
+    /// Records a job as a file in `fresh`; `None` if somebody else has taken its key meanwhile.
+    fn record(&self, id: Id, input: &Input) -> Result<Option<()>> {
+        let fresh = path("fresh", id);
+        self.files.create(&fresh, &record::new_file(input), false)?;
+        self.files.link(&fresh, &path("jobs", id))?;
+        if let Some(key) = &input.key
+            && !self.take_key(key, id)?
+        {
+            return Ok(None);
+        }
+        self.files.sync(&fresh)?; // With all its names.
+        Ok(Some(()))
+    }
+
+    /// Puts a job that is recorded into the queue, unless somebody has: whether it was still there.
+    fn begin(&self, id: Id) -> Result<bool> {
+        self.files.rename_if_any(&path("fresh", id), &queue::in_queue(&queue::first_due(id)))
+    }
+
+    /// Takes a key for a job that is being recorded, unless another job has it. The key is a folder, so
+    /// that only what names this job is ever removed from it.
+    fn take_key(&self, key: &str, id: Id) -> Result<bool> {
+        let folder = self.files.unused();
+        self.files.make_folder(&folder)?;
+        let taken = self
+            .files
+            .link(&path("fresh", id), &path(&folder, id))
+            .and_then(|_| self.files.rename_if_free(&folder, &key_folder(key)));
+        if !matches!(taken, Ok(true)) {
+            self.files.remove_all(&folder)?;
+        }
+        taken
+    }
+
+    fn release_key(&self, key: &str, id: Id) -> Result<()> {
+        self.files.remove_if_any(&path(&key_folder(key), id))?;
+        self.files.remove_if_empty(&key_folder(key)).map(drop)
+    }
+
+    /// The job that has this key, if one has.
+    fn holder_of(&self, key: &str) -> Result<Option<Id>> {
+        Ok(self.files.names(&key_folder(key))?.iter().find_map(|name| Id::parse(name)))
+    }
+
+    /// What a key was used for, if it was. A key counts only while its job is there.
+    fn known(&self, key: &str, request: &str) -> Result<Option<Put>> {
+        let Some(id) = self.holder_of(key)? else { return Ok(None) };
+        let same = match self.find(id) {
+            Ok(Some(found)) => found.job.input.request == request,
+            Ok(None) => {
+                self.release_key(key, id)?;
+                return Ok(None);
+            }
+            Err(StoreError::Damaged { .. }) => true,
+            Err(error) => return Err(error),
+        };
+        // Whoever used it first may be about to sync it, or have died.
+        match self.files.sync(&path("fresh", id)) {
+            Ok(()) => drop(self.begin(id)?),
+            Err(StoreError::Lost) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Some(if same { Put::Known(id) } else { Put::Conflict }))
+    }
+
+    /// Removes what was being recorded.
+    fn discard(&self, id: Id) -> Result<()> {
+        match self.files.rename_if_any(&path("fresh", id), &path("gone", id))? {
+            true => self.forget(id),
+            false => Ok(()),
+        }
+    }
+
+    /// Removes all that there is of a job in `gone`, and at last that, which brings whoever finds it back
+    /// here.
+    fn forget(&self, id: Id) -> Result<()> {
+        let (gone, of_input) = (path("gone", id), path("jobs", id));
+        for file in [&gone, &of_input] {
+            if let Ok(Some(Input { key: Some(key), .. })) = self.input_at(id, file) {
+                self.release_key(&key, id)?;
+                break;
+            }
+        }
+        self.files.remove_if_any(&path("where", id))?;
+        self.files.remove_if_any(&of_input)?;
+        self.files.remove_all(&gone)
+    }
+
+    /// What was accepted, by a file that holds it, if that is there and does.
+    fn input_at(&self, id: Id, file: &str) -> Result<Option<Input>> {
+        let beginning = self.files.beginning(file)?;
+        beginning.map_or(Ok(None), |beginning| self.input_by(id, file, &beginning))
+    }
+
+    /// The same by its beginning.
+    fn input_by(&self, id: Id, file: &str, beginning: &[u8]) -> Result<Option<Input>> {
+        let damaged = |reason| StoreError::Damaged { id, reason };
+        if !record::has_input(beginning) {
+            return Ok(None);
+        }
+        if let Some(input) = record::decode_input_head(beginning).map_err(damaged)? {
+            return Ok(Some(input));
+        }
+        // A head that is longer than the beginning.
+        let whole = self.files.read(file)?;
+        whole.map(|whole| record::decode_input(&whole).map_err(damaged)).transpose()
+    }
+
+    /// Where a job is, and the beginning of its file. One that exists is searched for if it is not where
+    /// it should be.
+    fn locate(&self, id: Id, exists: bool) -> Result<Option<(String, Vec<u8>, Place)>> {
+        // A job that is being moved can be missed in its old place and in its new one; not often.
+        for round in 0..4 {
+            let mut places = vec![(path("done", id), Place::Done)];
+            for (_, slot) in self.files.held_slots()? {
+                places.extend([Kind::Work, Kind::Tell].map(|kind| (claim_in(&slot, id, kind), Place::Slot)));
+            }
+            places.extend(self.waiting_places(id)?.map(|place| (place, Place::Queue)));
+            places.push((path("fresh", id), Place::Queue));
+            if round >= 2 && exists {
+                places.extend(self.search(id)?.map(|place| (place, Place::Queue)));
+            }
+            for (place, kind) in places {
+                if let Some(file) = self.files.beginning(&place)? {
+                    return Ok(Some((place, file, kind)));
+                }
+            }
+            if !exists {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Stores the next version of how far a claimed job has come. It is none if that fails.
+    fn next_version(
+        &self,
+        slot: &Slot,
+        job: &mut Job,
+        store: impl FnOnce(&Run, &str) -> Result<()>,
+    ) -> Result<()> {
+        job.run.version += 1;
+        let stored = store(&job.run, &claimed(slot, job.id, job.claim));
+        if stored.is_err() {
+            job.run.version -= 1;
+        }
+        stored
+    }
+
+    /// Puts a new file in the place of a claimed job's, durably.
+    fn replace(&self, slot: &Slot, place: &str, file: &[u8]) -> Result<()> {
+        self.files.write(place, file, true)?;
+        self.files.sync(&slot_folder(slot))
+    }
+
+    /// How far a job has come, with what its last step has left, by its file and the beginning of that.
+    fn run_by(&self, id: Id, file: &str, beginning: &[u8]) -> Result<Run> {
+        let damaged = |reason| StoreError::Damaged { id, reason };
+        if beginning.len() < BEGINNING {
+            return record::decode_run(beginning).map_err(damaged);
+        }
+        if record::has_input(beginning) {
+            return record::decode_run_head(beginning).map_err(damaged);
+        }
+        let whole = self.files.read(file)?.ok_or(StoreError::Lost)?;
+        record::decode_run(&whole).map_err(damaged)
+    }
+}
+
+impl<F: Folder> Store for Dir<F> {
+    fn open(&self) -> Result<()> {
+        self.make()?;
+        let trial = self.files.unused();
+        self.files.create(&trial, b"", false)?;
+        self.files.remove_if_any(&trial)
+    }
+
+    fn put(&self, id: Id, input: &Input) -> Result<Put> {
+        self.with_folders(|| {
+            if let Some(key) = &input.key
+                && let Some(known) = self.known(key, &input.request)?
+            {
+                return Ok(known);
+            }
+            match self.record(id, input) {
+                Ok(Some(())) => {}
+                Ok(None) => {
+                    self.discard(id)?;
+                    let key = input.key.as_ref().map(|key| self.known(key, &input.request));
+                    return Ok(key.transpose()?.flatten().unwrap_or(Put::Conflict));
+                }
+                // It took so long that somebody else has finished it.
+                Err(StoreError::Lost)
+                    if !self.files.exists(&path("fresh", id))? && self.find(id)?.is_some() =>
+                {
+                    return Ok(Put::New);
+                }
+                Err(error) => {
+                    let _ = self.make().and_then(|()| self.discard(id));
+                    return Err(error);
+                }
+            }
+            if !self.begin(id)? && self.find(id)?.is_none() {
+                return Err(StoreError::Lost);
+            }
+            fault::point("recorded");
+            Ok(Put::New)
+        })
+    }
+
+    fn knows(&self, key: &str) -> Result<bool> {
+        Ok(self.holder_of(key)?.is_some())
+    }
+
+    fn is_full(&self, limit: usize, now: Time) -> Result<bool> {
+        Ok(self.is_queue_full(limit, now)?
+            && self.length_of(queue::FOLDERS[0])?.saturating_sub(self.cancelled()?) >= limit)
+    }
+
+    fn find(&self, id: Id) -> Result<Option<Found>> {
+        let input = self.input_at(id, &path("jobs", id))?;
+        // Marks first: a job that still waits after its mark was seen is not begun without it being seen.
+        let marks = self.marks()?;
+        let Some((place, file, kind)) = self.locate(id, input.is_some())? else { return Ok(None) };
+        let input = match input {
+            Some(input) => input,
+            None => match self.input_by(id, &place, &file)? {
+                Some(input) => input,
+                None => return Ok(None),
+            },
+        };
+        let run = record::decode_run_head(&file).map_err(|reason| StoreError::Damaged { id, reason })?;
+        let is_asked = |ask| marks.contains(&Mark { id, round: run.round, ask });
+        let asked = match (&run.end, is_asked(Ask::Cancel), is_asked(Ask::Retry)) {
+            (None, true, false) => Some(Ask::Cancel),
+            (Some(end), _, true) if end.state != State::Succeeded => Some(Ask::Retry),
+            _ => None,
+        };
+        Ok(Some(Found { job: Job { id, input, run, claim: Kind::Work }, place: kind, asked }))
+    }
+
+    fn output(&self, id: Id) -> Result<Option<Vec<u8>>> {
+        let Some((place, file, _)) = self.locate(id, true)? else { return Ok(None) };
+        self.run_by(id, &place, &file).map(|run| Some(run.bytes))
+    }
+
+    fn body(&self, id: Id) -> Result<Vec<u8>> {
+        let damaged = |reason| StoreError::Damaged { id, reason };
+        let file =
+            self.files.read(&path("jobs", id))?.ok_or_else(|| damaged("its input is missing".into()))?;
+        record::decode_input(&file).map(|input| input.body).map_err(damaged)
+    }
+
+    fn ask(&self, mark: Mark) -> Result<()> {
+        self.with_folders(|| self.files.create_if_none(&mark_path(mark)))
+    }
+
+    fn forget_mark(&self, mark: Mark) -> Result<()> {
+        if mark.ask == Ask::Retry {
+            // No power cut may leave among those that have ended what nobody is asked to begin again.
+            self.sync_job(mark.id)?;
+        }
+        self.files.remove_if_any(&mark_path(mark))
+    }
+
+    fn marks(&self) -> Result<Vec<Mark>> {
+        let parse = |name: &String| {
+            let mut parts = name.split('.');
+            let (id, round) = (Id::parse(parts.next()?)?, parts.next()?.parse().ok()?);
+            let ask = match parts.next()? {
+                "cancel" => Ask::Cancel,
+                "retry" => Ask::Retry,
+                _ => return None,
+            };
+            parts.next().is_none().then_some(Mark { id, round, ask })
+        };
+        Ok(self.files.names("marks")?.iter().filter_map(parse).collect())
+    }
+
+    fn is_marked(&self, mark: Mark) -> Result<bool> {
+        self.files.exists(&mark_path(mark))
+    }
+
+    fn look(&self, now: Time, most: usize, mend: bool) -> Result<Outlook> {
+        self.look_at_queue(now, most, mend)
+    }
+
+    fn bell(&self) -> Result<u64> {
+        let [queue, outbox] = queue::FOLDERS.map(|folder| self.files.changed(folder));
+        Ok(queue? ^ outbox?.rotate_left(32))
+    }
+
+    fn slots(&self) -> Result<Vec<(Role, Holding)>> {
+        self.make_once()?;
+        self.files.slots()
+    }
+
+    fn mend_slots(&self) -> Result<()> {
+        self.files.mend_slots()
+    }
+
+    fn pulse(&self) -> Result<u64> {
+        self.files.changed(slots::SLOTS_FOLDER)
+    }
+
+    fn enter(&self, role: Role, seen: &Holding) -> Result<Option<Slot>> {
+        self.files.enter_slot(role, seen)
+    }
+
+    fn renew(&self, slot: &mut Slot) -> Result<()> {
+        self.files.renew_slot(slot)
+    }
+
+    fn leave(&self, slot: Slot) -> Result<()> {
+        self.files.leave_slot(slot)
+    }
+
+    fn claims(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>> {
+        self.files.claims_of(slot)
+    }
+
+    fn claim(&self, slot: &Slot, due: Due) -> Result<bool> {
+        let to = claimed(slot, due.id, due.kind);
+        let is_claimed = self.files.rename_if_any(&queue::in_queue(&due), &to)?;
+        if is_claimed {
+            fault::point("claimed");
+        } else if !self.files.exists(&slot_folder(slot))? {
+            return Err(StoreError::Lost);
+        }
+        Ok(is_claimed)
+    }
+
+    fn claim_any(&self, slot: &Slot, id: Id) -> Result<Option<Kind>> {
+        let take = |place: &str| {
+            let kind = if place.starts_with("queue/") { Kind::Work } else { Kind::Tell };
+            Ok(self.take_from(place, &claimed(slot, id, kind))?.then_some(kind))
+        };
+        for place in std::iter::once(path("done", id)).chain(self.waiting_places(id)?) {
+            if let Some(kind) = take(&place)? {
+                return Ok(Some(kind));
+            }
+        }
+        if let Some(place) = self.search(id)?
+            && let Some(kind) = take(&place)?
+        {
+            return Ok(Some(kind));
+        }
+        match self.files.exists(&slot_folder(slot))? {
+            true => Ok(None),
+            false => Err(StoreError::Lost),
+        }
+    }
+
+    fn load(&self, slot: &Slot, id: Id, kind: Kind) -> Result<Job> {
+        let place = claimed(slot, id, kind);
+        let beginning = self.files.beginning(&place)?.ok_or(StoreError::Lost)?;
+        let run = self.run_by(id, &place, &beginning)?;
+        let input = match self.input_by(id, &place, &beginning)? {
+            Some(input) => Some(input),
+            None => self.input_at(id, &path("jobs", id))?,
+        };
+        let missing = || StoreError::Damaged { id, reason: "its input is missing".into() };
+        Ok(Job { id, input: input.ok_or_else(missing)?, run, claim: kind })
+    }
+
+    fn repair(&self, slot: &Slot, id: Id, kind: Kind, reason: &str, run: Run) -> Result<Option<Job>> {
+        let (place, of_input) = (claimed(slot, id, kind), path("jobs", id));
+        self.files.set_aside(&place, reason)?;
+        if !self.files.exists(&of_input)? {
+            return Ok(None); // Nothing that was ever accepted.
+        }
+        let input = self.input_at(id, &of_input).ok().flatten();
+        let has_input = input.is_some() && self.body(id).is_ok();
+        let mut job = Job { id, input: input.unwrap_or_default(), run, claim: kind };
+        if has_input {
+            self.save_anew(slot, &mut job)?;
+        } else {
+            self.files.set_aside(&of_input, reason)?;
+            self.files.create(&place, &record::new_file(&job.input), true)?;
+            self.files.link(&place, &of_input)?;
+            self.save(slot, &mut job)?;
+        }
+        Ok(Some(job))
+    }
+
+    fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
+        self.next_version(slot, job, |run, place| match record::store(run) {
+            Stored::Half(half, at) => {
+                self.files.overwrite(place, &half, at)?;
+                // Who has taken it over since it was opened has moved it first.
+                if self.files.exists(place)? { Ok(()) } else { Err(StoreError::Lost) }
+            }
+            Stored::File(file) => self.replace(slot, place, &file),
+        })
+    }
+
+    fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()> {
+        self.next_version(slot, job, |run, place| self.replace(slot, place, &record::run_file(run)))
+    }
+
+    fn release(&self, slot: &Slot, job: &Job, now: Time, keep: Duration) -> Result<()> {
+        let from = claimed(slot, job.id, job.claim);
+        let has_just_ended = job.run.end.is_some() && job.claim != Kind::Tell;
+        if has_just_ended {
+            if !self.files.exists(&from)? {
+                return Err(StoreError::Lost);
+            }
+            self.files.note_end(job.id, &job.run, keep)?;
+        }
+        match queue::due(job.id, &job.run) {
+            Some(due) => self.queue(&from, due, now)?,
+            None => self.files.rename(&from, &path("done", job.id))?,
+        }
+        if has_just_ended {
+            fault::trace("settled", job.id, job.run.version);
+        }
+        Ok(())
+    }
+
+    fn note_untold(&self) -> Result<()> {
+        self.files.note_untold()
+    }
+
+    fn unfinished(&self) -> Result<Vec<String>> {
+        let mut unfinished = Vec::new();
+        for folder in ["fresh", "tmp", "gone"] {
+            unfinished.extend(self.files.names(folder)?.iter().map(|name| format!("{folder}/{name}")));
+        }
+        Ok(unfinished)
+    }
+
+    fn finish(&self, unfinished: &str) -> Result<()> {
+        let (folder, name) = unfinished.split_once('/').unwrap_or_default();
+        match (folder, Id::parse(name)) {
+            ("fresh", Some(id)) => match self.finish_recording(id) {
+                Err(StoreError::Lost) => Ok(()), // Somebody else has.
+                result => result,
+            },
+            ("gone", Some(id)) => self.forget(id),
+            ("tmp", _) => self.files.remove_all(unfinished),
+            _ => self.files.set_aside(unfinished, "it is no job's name"),
+        }
+    }
+
+    fn remove_expired(&self, now: Time, keep: Duration) -> Result<Option<Time>> {
+        let until = self.files.host().elapsed() + PIECE;
+        self.remove_ended(now, keep, &|| self.files.host().elapsed() >= until)
+    }
+
+    fn expires(&self, keep: Duration) -> Result<Option<Time>> {
+        self.files.first_expiry(keep)
+    }
+
+    fn admit(&self, most: usize, now: Time) -> Result<Option<Waiter>> {
+        self.with_folders(|| self.files.admit_waiter(most, now))
+    }
+
+    fn dismiss(&self, waiter: Waiter) -> Result<()> {
+        self.files.dismiss_waiter(waiter)
+    }
+
+    fn counts(&self) -> Result<Counts> {
+        let [waiting, untold] = queue::FOLDERS.map(|folder| self.length_of(folder));
+        let (ended, given_up) = (self.files.ended()?, self.files.targets_untold()?);
+        let waiting = waiting?.saturating_sub(self.cancelled()?);
+        let mut counts = Counts { waiting, running: 0, untold: untold?, drains: 0, ended, given_up };
+        let mut drains = Vec::new();
+        for (role, folder) in self.files.held_slots()? {
+            for name in self.files.names(&folder)? {
+                let is_told = name.ends_with(slots::TELL);
+                *if is_told { &mut counts.untold } else { &mut counts.running } += 1;
+            }
+            if let Role::Drain(_) = role
+                && !drains.contains(&role)
+            {
+                drains.push(role); // Who tries to take one has a folder for a moment, too.
+            }
+        }
+        counts.drains = drains.len();
+        Ok(counts)
+    }
+}
+
+impl<F: Folder> Dir<F> {
+    /// How many jobs still wait that are cancelled already.
+    fn cancelled(&self) -> Result<usize> {
+        let mut cancelled = 0;
+        for mark in self.marks()?.into_iter().filter(|mark| mark.ask == Ask::Cancel) {
+            let found = self.find(mark.id)?;
+            cancelled += usize::from(
+                found.is_some_and(|found| found.place == Place::Queue && found.asked == Some(Ask::Cancel)),
+            );
+        }
+        Ok(cancelled)
+    }
+
+    /// Makes sure that a job stays where it is, or goes where it has gone since.
+    fn sync_job(&self, id: Id) -> Result<()> {
+        while let Some((place, ..)) = self.locate(id, true)? {
+            match self.files.sync(&place) {
+                Err(StoreError::Lost) => {} // It has just been moved.
+                result => return result,
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes recording a job whose request has left it behind: it begins if it is whole, and if its
+    /// key is not another job's by now.
+    fn finish_recording(&self, id: Id) -> Result<()> {
+        let fresh = path("fresh", id);
+        let Some(file) = self.files.read(&fresh)? else { return Ok(()) };
+        let Ok(input) = record::decode_input(&file) else { return self.discard(id) };
+        self.files.link(&fresh, &path("jobs", id))?;
+        if let Some(key) = &input.key {
+            let mut holder = self.holder_of(key)?;
+            if let Some(other) = holder.filter(|other| *other != id)
+                && matches!(self.find(other), Ok(None))
+            {
+                self.release_key(key, other)?;
+                holder = None;
+            }
+            let is_its = match holder {
+                Some(holder) => holder == id,
+                None => self.take_key(key, id)?,
+            };
+            if !is_its {
+                return self.discard(id);
+            }
+        }
+        self.files.sync(&fresh)?;
+        self.begin(id).map(drop)
+    }
+}
+
+/// Where this folder keeps what it knows of a job.
+fn path(folder: &str, id: Id) -> String {
+    format!("{folder}/{id}")
+}
+
+fn key_folder(key: &str) -> String {
+    format!("keys/{key}")
+}
+
+fn mark_path(mark: Mark) -> String {
+    let ask = match mark.ask {
+        Ask::Cancel => "cancel",
+        Ask::Retry => "retry",
+    };
+    format!("marks/{}.{}.{ask}", mark.id, mark.round)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! Stores: where jobs are while nobody runs them, and what is known of them while somebody does.
+//!
+//! A store hands out two kinds of exclusive rights, both by operations that only one of many can win.
+//! A *slot* is the right to run jobs in this invocation. Its holder renews it again and again; others may
+//! take over a slot that they have seen unchanged for a lease, by their own monotonic clock, so that no
+//! wall clock decides who is dead. A *claim* moves one job into a slot; whoever has lost the slot has lost
+//! its claims, and nothing that it does afterwards has an effect on the store.
+//!
+//! What clients ask of a job that exists (cancel it, retry it) is a *mark* that the store keeps until a
+//! holder of a slot has seen to it. Only holders of slots move jobs.
+
+mod dir;
+
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use dir::Dir;
+#[cfg(test)]
+pub use dir::model;
+
+use super::config::Config;
+use super::host::Host;
+use super::job::{Id, Input, Job, Run, State, Wait};
+use super::time::Time;
+
+/// The most slots for drains that a store has.
+pub const SLOTS: usize = 8;
+
+/// How long a client that waits is counted.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// What lies under it failed.
+    #[error("the store failed: {doing}: {error}")]
+    Failed { doing: String, error: io::Error },
+    /// What it holds of one job makes no sense or cannot be read. Concerns no other job.
+    #[error("the store's record of job {id} cannot be read: {reason}")]
+    Damaged { id: Id, reason: String },
+    /// Somebody else has the slot, or the claim is not in it any more.
+    #[error("the slot of this invocation was taken over")]
+    Lost,
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// What came of recording a job.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is recorded.
+    New,
+    /// Its idempotency key has been used before, for this job with the same request.
+    Known(Id),
+    /// Its idempotency key has been used before, for another request.
+    Conflict,
+}
+
+/// Where the store keeps a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It waits: for its turn, for its time, or after its end for somebody who tells of it.
+    Queue,
+    /// A slot has it.
+    Slot,
+    /// It has ended, and all have been told.
+    Done,
+}
+
+/// What a client asks of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ask {
+    Cancel,
+    Retry,
+}
+
+/// A mark: what a client asks of a job. It counts for one round of the job only
+/// ([`Run::round`](super::job::Run::round)), and so it can be heeded twice without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    pub id: Id,
+    pub round: u32,
+    pub ask: Ask,
+}
+
+/// A job as it was found: without its body and its output.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub job: Job,
+    pub place: Place,
+    /// What a client has asked of it that nobody has seen to yet.
+    pub asked: Option<Ask>,
+}
+
+/// What a waiting job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Its next step.
+    Work,
+    /// Its next step, in an instance of its own: its last one was lost during that step.
+    Suspect,
+    /// It has ended; somebody has to be told.
+    Tell,
+}
+
+/// A job that waits in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Due {
+    /// Since when it could go on: jobs come first that are due first.
+    pub time: Time,
+    pub id: Id,
+    pub kind: Kind,
+    /// The wait that is over by then, if it waited for its time.
+    pub wait: Option<Wait>,
+}
+
+/// What the queue holds.
+#[derive(Debug, Default)]
+pub struct Outlook {
+    /// The jobs that are due, of each kind first come first, and not more than were asked for.
+    pub due: Vec<Due>,
+    /// When to look again: not later than when the first of the others is due.
+    pub next: Option<Time>,
+    /// Whether no job waits, due or not.
+    pub is_empty: bool,
+}
+
+/// Whom a slot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// An invocation that runs jobs: one of [`SLOTS`].
+    Drain(usize),
+    /// The invocation that runs suspects, one at a time.
+    Alone,
+    /// The invocation that waits for what comes next.
+    Watch,
+}
+
+/// How a slot is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holding {
+    Free,
+    /// Its holder has left, with claims that it could not give back. Anybody may take it over at once.
+    Left,
+    /// Its holder has renewed it with this sign of life.
+    Held(Sign),
+}
+
+/// A sign of life: another one each time that a slot is entered or renewed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Sign(pub String);
+
+/// A slot that is held by this invocation.
+#[derive(Debug)]
+pub struct Slot {
+    pub role: Role,
+    pub sign: Sign,
+}
+
+/// The permission to let a client wait.
+#[derive(Debug)]
+pub struct Waiter {
+    /// What the store knows it by.
+    name: String,
+}
+
+/// What `GET /metrics` counts.
+#[derive(Debug)]
+pub struct Counts {
+    pub waiting: usize,
+    pub running: usize,
+    /// How many jobs have ended and still wait for somebody who tells of it.
+    pub untold: usize,
+    pub drains: usize,
+    /// How many targets were given up since the store was made: they were never told.
+    pub given_up: u64,
+    /// How many jobs have ended in each way since the store was made.
+    pub ended: [(State, u64); 3],
+}
+
+/// The store that the settings name.
+pub fn of(config: &Config, host: Rc<dyn Host>) -> Rc<dyn Store> {
+    Rc::new(Dir::mounted(&config.store, host))
+}
+
+/// Where jobs are kept. Every method is one short, blocking call, as WASI 0.2 has them.
+pub trait Store {
+    /// Makes sure that jobs can be recorded: makes what of the store is missing.
+    fn open(&self) -> Result<()>;
+
+    /// Records a job durably and puts it into the queue.
+    fn put(&self, id: Id, input: &Input) -> Result<Put>;
+
+    /// Whether this idempotency key has been used.
+    fn knows(&self, key: &str) -> Result<bool>;
+
+    /// Whether as many jobs wait as may. With a limit over a thousand, an earlier count will do: of the
+    /// last second, or of the last ten if at 5,000 jobs a second the queue could not be full since.
+    fn is_full(&self, limit: usize, now: Time) -> Result<bool>;
+
+    /// Looks a job up.
+    fn find(&self, id: Id) -> Result<Option<Found>>;
+
+    /// What a job's last step has left: its output, if it has succeeded.
+    fn output(&self, id: Id) -> Result<Option<Vec<u8>>>;
+
+    /// The body of a job's input.
+    fn body(&self, id: Id) -> Result<Vec<u8>>;
+
+    /// Leaves a mark, durably.
+    fn ask(&self, mark: Mark) -> Result<()>;
+
+    /// Takes a mark away: it has been heeded, or makes no sense any more.
+    fn forget_mark(&self, mark: Mark) -> Result<()>;
+
+    /// All marks.
+    fn marks(&self) -> Result<Vec<Mark>>;
+
+    /// Whether there is this mark.
+    fn is_marked(&self, mark: Mark) -> Result<bool>;
+
+    /// What the queue holds, with at most `most` due jobs of each kind. With `mend`, waits that were begun
+    /// by a clock that was ahead are begun anew.
+    fn look(&self, now: Time, most: usize, mend: bool) -> Result<Outlook>;
+
+    /// A value that changes when the queue does.
+    fn bell(&self) -> Result<u64>;
+
+    /// All slots.
+    fn slots(&self) -> Result<Vec<(Role, Holding)>>;
+
+    /// Makes the slots that are missing: somebody has died while he gave one back.
+    fn mend_slots(&self) -> Result<()>;
+
+    /// A value that changes when somebody enters, renews or leaves a slot; 0 if there are no slots yet.
+    fn pulse(&self) -> Result<u64>;
+
+    /// Takes a slot that is free, or that is still as it was seen; `None` if somebody else was first.
+    fn enter(&self, role: Role, seen: &Holding) -> Result<Option<Slot>>;
+
+    /// Gives a sign of life.
+    fn renew(&self, slot: &mut Slot) -> Result<()>;
+
+    /// Gives a slot back, with the claims that are still in it.
+    fn leave(&self, slot: Slot) -> Result<()>;
+
+    /// The claims of a slot.
+    fn claims(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>>;
+
+    /// Claims a job that is due: whether it was still there.
+    fn claim(&self, slot: &Slot, due: Due) -> Result<bool>;
+
+    /// Claims a job wherever it waits or rests, and for what; `None` if a slot has it, or there is no such
+    /// job.
+    fn claim_any(&self, slot: &Slot, id: Id) -> Result<Option<Kind>>;
+
+    /// Reads a claimed job, as it was saved last. Its body comes along if it is small.
+    fn load(&self, slot: &Slot, id: Id, kind: Kind) -> Result<Job>;
+
+    /// Puts aside what cannot be read of a claimed job, and saves it as one that has come so far; `None` if
+    /// nothing is known of such a job.
+    fn repair(&self, slot: &Slot, id: Id, kind: Kind, reason: &str, run: Run) -> Result<Option<Job>>;
+
+    /// Stores how far a claimed job has come.
+    fn save(&self, slot: &Slot, job: &mut Job) -> Result<()>;
+
+    /// The same for a claim that was taken over: whatever its last holder still does has no effect.
+    fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()>;
+
+    /// Ends a claim: the job goes where it belongs as it was saved last, into the queue or to those that
+    /// have ended. Whoever succeeds with a job that has just ended has ended it.
+    fn release(&self, slot: &Slot, job: &Job, now: Time, keep: Duration) -> Result<()>;
+
+    /// Counts a target that is given up: it will never be told.
+    fn note_untold(&self) -> Result<()>;
+
+    /// What somebody has begun to do to the store beside the queue, and not finished yet.
+    fn unfinished(&self) -> Result<Vec<String>>;
+
+    /// Finishes what has been unfinished for a lease: a job that is recorded as a whole begins.
+    fn finish(&self, unfinished: &str) -> Result<()>;
+
+    /// Removes a piece of what has been kept for long enough: when there is more to remove.
+    fn remove_expired(&self, now: Time, keep: Duration) -> Result<Option<Time>>;
+
+    /// When there is something to remove, as far as that is known.
+    fn expires(&self, keep: Duration) -> Result<Option<Time>>;
+
+    /// Lets a client wait, if fewer than `most` do, for at most [`LONGEST_WAIT`].
+    fn admit(&self, most: usize, now: Time) -> Result<Option<Waiter>>;
+
+    /// The client waits no longer.
+    fn dismiss(&self, waiter: Waiter) -> Result<()>;
+
+    /// Counts what there is.
+    fn counts(&self) -> Result<Counts>;
+}
+
+impl Mark {
+    /// Whether a job that has come so far has not heeded it yet.
+    pub fn counts(&self, run: &Run) -> bool {
+        let end = run.end.as_ref().map(|end| end.state);
+        self.round == run.round
+            && match self.ask {
+                Ask::Cancel => end.is_none(),
+                Ask::Retry => matches!(end, Some(State::Failed | State::Cancelled)),
+            }
+    }
+}
+
+impl Role {
+    /// The roles of all slots.
+    pub fn all() -> impl Iterator<Item = Role> {
+        (0..SLOTS).map(Role::Drain).chain([Role::Alone, Role::Watch])
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Role::Drain(number) => number.fmt(f),
+            Role::Alone => f.write_str("alone"),
+            Role::Watch => f.write_str("watch"),
+        }
+    }
+}
