@@ -177,33 +177,44 @@ impl<'a> Drain<'a> {
         if engine.is_spent() || self.is_paused() {
             return Ok(());
         }
-        let most = engine.config.lanes;
         self.wanted.set(0);
         for tells in [false, true] {
             let lane = usize::from(tells);
-            let is_full = || self.lanes.get()[lane] >= most || self.is_alone.get();
             // What waits for a lane is looked for if one may give way.
             let may_give_way = !tells && !self.alarms.is_empty() && self.role != Role::Alone;
-            while !is_full() || may_give_way {
-                let Some(due) = self.next(lane)? else { break };
-                if is_full() {
-                    let known = &mut self.known.borrow_mut()[lane];
-                    known.push_front(due);
-                    if due.time + POLITE <= engine.clock.now() {
-                        self.wanted.set(known.len());
+            while self.free(tells) > 0 || may_give_way {
+                self.refill(lane)?;
+                let free = self.free(tells);
+                let wanted: Vec<_> = self.known.borrow()[lane].iter().take(free.max(1)).copied().collect();
+                let Some(first) = wanted.first().copied() else { break };
+                if free == 0 {
+                    if first.time + POLITE <= engine.clock.now() {
+                        self.wanted.set(self.known.borrow()[lane].len());
                         self.alarms.tell_all();
                     }
                     break;
                 }
-                match engine.store.claim(&self.slot.borrow(), due) {
-                    Ok(true) => self.open(lanes, due),
-                    Ok(false) => {}
-                    Err(error @ StoreError::Failed { .. }) => self.skip(due, error)?,
+                let claimed = engine.store.claim(&self.slot.borrow(), &wanted);
+                let tried = if claimed.is_ok() { wanted.len() } else { 1 };
+                self.known.borrow_mut()[lane].drain(..tried);
+                match claimed {
+                    Ok(claimed) => claimed.into_iter().for_each(|due| self.open(lanes, due)),
+                    Err(error @ StoreError::Failed { .. }) => self.skip(first, error)?,
                     Err(error) => return Err(error),
                 }
             }
         }
         Ok(())
+    }
+
+    /// How many lanes may be opened, for those to work on or those to tell of.
+    fn free(&self, tells: bool) -> usize {
+        let free = self.engine.config.lanes.saturating_sub(self.lanes.get()[usize::from(tells)]);
+        match self.role {
+            _ if self.is_alone.get() => 0,
+            Role::Alone => free.min(1),
+            _ => free,
+        }
     }
 
     /// Goes on without a job that cannot be claimed, unless that is no wonder.
@@ -214,8 +225,8 @@ impl<'a> Drain<'a> {
         Ok(())
     }
 
-    /// The next due job that is known, after another look if none is.
-    fn next(&self, lane: usize) -> Result<Option<Due>> {
+    /// Looks for due jobs, if none is known.
+    fn refill(&self, lane: usize) -> Result<()> {
         let now = self.engine.host.elapsed();
         let is_time = lane == 0 || now >= self.tells_at.get();
         if self.known.borrow()[lane].is_empty() && is_time && self.engine.look(KNOWN)? {
@@ -233,7 +244,7 @@ impl<'a> Drain<'a> {
                 }
             }
         }
-        Ok(self.known.borrow_mut()[lane].pop_front())
+        Ok(())
     }
 
     /// Opens a lane for a claimed job.

@@ -249,8 +249,8 @@ pub trait Store {
     /// The claims of a slot.
     fn claims(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>>;
 
-    /// Claims a job that is due: whether it was still there.
-    fn claim(&self, slot: &Slot, due: Due) -> Result<bool>;
+    /// Claims jobs that are due: those of them that it could. An error concerns the first one.
+    fn claim(&self, slot: &Slot, due: &[Due]) -> Result<Vec<Due>>;
 
     /// Claims a job wherever it waits or rests, and for what; `None` if a slot has it, or there is no such
     /// job.
@@ -296,6 +296,28 @@ pub trait Store {
 
     /// Counts what there is.
     fn counts(&self) -> Result<Counts>;
+}
+
+impl Due {
+    /// How a job waits that was just accepted.
+    pub fn first(id: Id) -> Due {
+        Due { time: id.created(), id, kind: Kind::Work, wait: None }
+    }
+
+    /// How a job waits that has come so far; not at all if it has ended and all have been told.
+    pub fn of(id: Id, run: &Run) -> Option<Due> {
+        if let Some(end) = &run.end {
+            let until = run.tell_at()?;
+            let since = run.updated.min(until).max(end.finished.min(until));
+            return Some(Due { time: until, id, kind: Kind::Tell, wait: Some(Wait { until, since }) });
+        }
+        let kind = if run.lost > 0 { Kind::Suspect } else { Kind::Work };
+        Some(match run.wait {
+            Some(wait) => Due { time: wait.until, id, kind: Kind::Work, wait: Some(wait) },
+            None if run.version == 0 => Due { time: id.created(), id, kind, wait: None },
+            None => Due { time: run.updated, id, kind, wait: None },
+        })
+    }
 }
 
 impl Mark {

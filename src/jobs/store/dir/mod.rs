@@ -148,7 +148,7 @@ impl<F: Folder> Dir<F> {
 
     /// Puts a job that is recorded into the queue, unless somebody has: whether it was still there.
     fn begin(&self, id: Id) -> Result<bool> {
-        self.files.rename_if_any(&path("fresh", id), &queue::in_queue(&queue::first_due(id)))
+        self.files.rename_if_any(&path("fresh", id), &queue::in_queue(&Due::first(id)))
     }
 
     /// Takes a key for a job that is being recorded, unless another job has it. The key is a folder, so
@@ -453,15 +453,22 @@ impl<F: Folder> Store for Dir<F> {
         self.files.claims_of(slot)
     }
 
-    fn claim(&self, slot: &Slot, due: Due) -> Result<bool> {
-        let to = claimed(slot, due.id, due.kind);
-        let is_claimed = self.files.rename_if_any(&queue::in_queue(&due), &to)?;
-        if is_claimed {
-            fault::point("claimed");
-        } else if !self.files.exists(&slot_folder(slot))? {
-            return Err(StoreError::Lost);
+    fn claim(&self, slot: &Slot, due: &[Due]) -> Result<Vec<Due>> {
+        let mut taken = Vec::new();
+        for due in due {
+            let to = claimed(slot, due.id, due.kind);
+            match self.files.rename_if_any(&queue::in_queue(due), &to) {
+                Ok(true) => {
+                    fault::point("claimed");
+                    taken.push(*due);
+                }
+                Ok(false) if !self.files.exists(&slot_folder(slot))? => return Err(StoreError::Lost),
+                Ok(false) => {}
+                Err(error) if taken.is_empty() => return Err(error),
+                Err(_) => break,
+            }
         }
-        Ok(is_claimed)
+        Ok(taken)
     }
 
     fn claim_any(&self, slot: &Slot, id: Id) -> Result<Option<Kind>> {
@@ -541,7 +548,7 @@ impl<F: Folder> Store for Dir<F> {
             }
             self.files.note_end(job.id, &job.run, keep)?;
         }
-        match queue::due(job.id, &job.run) {
+        match Due::of(job.id, &job.run) {
             Some(due) => self.queue(&from, due, now)?,
             None => self.files.rename(&from, &path("done", job.id))?,
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::folder::Folder;
 use super::{Dir, path};
-use crate::jobs::job::{Id, Run, Wait};
+use crate::jobs::job::{Id, Wait};
 use crate::jobs::store::{Due, Kind, Outlook, Result, StoreError};
 use crate::jobs::time::{TOLERANCE, Time};
 
@@ -99,26 +99,6 @@ pub fn in_queue(due: &Due) -> String {
     format!("{}/{}", folder_of(due.kind), name(due))
 }
 
-/// How a job waits that has come so far; not at all if it has ended and all have been told.
-pub fn due(id: Id, run: &Run) -> Option<Due> {
-    if let Some(end) = &run.end {
-        let until = run.tell_at()?;
-        let since = run.updated.min(until).max(end.finished.min(until));
-        return Some(Due { time: until, id, kind: Kind::Tell, wait: Some(Wait { until, since }) });
-    }
-    let kind = if run.lost > 0 { Kind::Suspect } else { Kind::Work };
-    Some(match run.wait {
-        Some(wait) => Due { time: wait.until, id, kind: Kind::Work, wait: Some(wait) },
-        None if run.version == 0 => Due { time: id.created(), id, kind, wait: None },
-        None => Due { time: run.updated, id, kind, wait: None },
-    })
-}
-
-/// How a job waits that was just accepted.
-pub fn first_due(id: Id) -> Due {
-    Due { time: id.created(), id, kind: Kind::Work, wait: None }
-}
-
 /// The time of the bucket of this width for what is due then.
 fn bucket_time(due: Time, width: u64) -> Time {
     Time(due.0 / width * width)
@@ -149,7 +129,7 @@ impl<F: Folder> Dir<F> {
             let (folder, name) = text.split_once('/')?;
             parse(folder, name).filter(|due| due.id == id)
         });
-        Ok(places(first_due(id)).chain(noted.into_iter().flat_map(places)))
+        Ok(places(Due::first(id)).chain(noted.into_iter().flat_map(places)))
     }
 
     /// Searches all that waits for a job.
@@ -175,7 +155,7 @@ impl<F: Folder> Dir<F> {
     /// looked up meanwhile is still where it was. A note may be wrong, if who has written it has lost the
     /// job; then the job is searched for.
     pub fn queue(&self, from: &str, due: Due, now: Time) -> Result<()> {
-        if due != first_due(due.id) {
+        if due != Due::first(due.id) {
             self.files.write(&path("where", due.id), in_queue(&due).as_bytes(), false)?;
         }
         self.put_to_wait(from, due, now)

@@ -60,7 +60,7 @@ fn put(store: &dyn Store) -> Due {
 fn put_input(store: &dyn Store, input: &Input) -> Due {
     let id = Id::new(&Native);
     assert_eq!(store.put(id, input).unwrap(), Put::New);
-    queue::first_due(id)
+    Due::first(id)
 }
 
 fn enter(store: &dyn Store) -> Slot {
@@ -70,7 +70,7 @@ fn enter(store: &dyn Store) -> Slot {
 }
 
 fn claim(store: &dyn Store, slot: &Slot, due: Due) -> Job {
-    assert!(store.claim(slot, due).unwrap());
+    assert_eq!(store.claim(slot, &[due]).unwrap(), [due]);
     store.load(slot, due.id, due.kind).unwrap()
 }
 
@@ -119,7 +119,7 @@ fn a_job_is_claimed_once_whoever_wants_it() {
     let temporary = Temporary::new();
     let due = put(&temporary.store());
     let slots = [0; 4].map(|_| enter(&temporary.store()));
-    let claim = |store: &dyn Store| slots.iter().any(|slot| store.claim(slot, due).unwrap());
+    let claim = |store: &dyn Store| slots.iter().any(|slot| !store.claim(slot, &[due]).unwrap().is_empty());
     assert_eq!(winners(claim, &temporary), 1);
 }
 
@@ -220,7 +220,7 @@ fn a_job_is_due_at_its_time_however_far_off_and_found_until_then() {
         }
         assert!(looks < 20, "{seconds}: {looks}");
         assert_eq!(temporary.count("queue"), 1, "{seconds}");
-        assert!(store.claim(&slot, due).unwrap());
+        assert_eq!(store.claim(&slot, &[due]).unwrap(), [due]);
     }
 }
 
@@ -355,7 +355,7 @@ fn nothing_that_a_lost_slots_holder_does_has_an_effect() {
     end(&mut job, State::Failed);
     assert!(matches!(store.release(&slot, &job, now(), KEEP), Err(StoreError::Lost)));
     let due = put(&store);
-    assert!(matches!(store.claim(&slot, due), Err(StoreError::Lost)));
+    assert!(matches!(store.claim(&slot, &[due]), Err(StoreError::Lost)));
     assert!(matches!(store.claim_any(&slot, job.id), Err(StoreError::Lost)));
     assert!(matches!(store.load(&slot, job.id, Kind::Work), Err(StoreError::Lost)));
     store.claim_any(&new, due.id).unwrap().unwrap();
