@@ -348,3 +348,6 @@ impl fmt::Display for Role {
         }
     }
 }
+
+#[cfg(test)]
+mod suite;

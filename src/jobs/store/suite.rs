@@ -1,0 +1,537 @@
+//! What every store promises: one suite that each of them passes, by threads where many do the same at once.
+//! What hosts make of them is tested with hosts.
+
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use crate::jobs::host::Host;
+use crate::jobs::host::tests::Native;
+use crate::jobs::job::{End, Tell, TellState};
+
+pub const KEEP: Duration = Duration::from_secs(3600);
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// A place for a store, which goes when it is dropped.
+pub trait Fixture: Sync + Sized {
+    /// A place without a store.
+    fn unmade() -> Self;
+
+    /// Another view of the store.
+    fn store(&self) -> Box<dyn Store>;
+
+    /// How many jobs are recorded, with all that belongs to them.
+    fn jobs(&self) -> usize;
+
+    /// How many things there are that belong to no job.
+    fn leftovers(&self) -> usize;
+
+    /// All that is stored, in an order of its own.
+    fn dump(&self) -> Vec<(String, Vec<u8>)>;
+
+    /// Brings the key of a job back that is gone, if a power cut can do that.
+    fn bring_back_key(&self, key: &str, id: Id);
+
+    /// A store that has been made.
+    fn new() -> Self {
+        let fixture = Self::unmade();
+        fixture.store().open().unwrap();
+        fixture
+    }
+}
+
+/// The tests of the suite, for a store.
+macro_rules! suite {
+    ($fixture:ty) => {
+        $crate::jobs::store::suite::suite!($fixture:
+            a_job_is_claimed_once_whoever_wants_it
+            a_slot_is_entered_once_and_many_that_make_the_same_store_make_one
+            a_slot_is_taken_over_by_one_and_only_as_it_was_seen
+            what_is_in_a_slot_when_it_is_left_is_not_forgotten
+            due_jobs_come_first_come_first_and_others_when_they_are_due
+            a_job_is_due_at_its_time_however_far_off_and_found_until_then
+            many_that_open_a_bucket_at_once_lose_nothing
+            waits_that_a_clock_began_that_was_ahead_begin_anew
+            who_was_accepted_by_a_clock_that_was_ahead_has_a_turn_now
+            a_queue_is_full_when_as_many_wait_as_may
+            nothing_that_a_lost_slots_holder_does_has_an_effect
+            a_course_of_any_length_is_found_as_it_was_saved_last
+            a_key_that_many_use_at_once_makes_one_job
+            a_key_stands_for_one_request
+            a_key_never_answers_for_a_job_that_is_not_there
+            nothing_is_left_of_a_job_that_was_kept_long_enough
+            what_ended_by_a_clock_that_was_behind_is_kept_from_the_last_end_on
+            many_that_remove_at_once_count_everything_once
+            a_job_that_has_ended_again_is_kept_from_then_on
+            marks_are_found_until_they_are_heeded_and_count_for_one_round
+            a_job_that_has_ended_waits_until_all_have_been_told
+            clients_wait_as_many_as_may_and_no_longer_than_they_may
+        );
+    };
+    ($fixture:ty: $($test:ident)*) => {
+        $(
+            #[test]
+            fn $test() {
+                $crate::jobs::store::suite::$test::<$fixture>();
+            }
+        )*
+    };
+}
+pub(crate) use suite;
+
+pub fn now() -> Time {
+    Native.wall()
+}
+
+pub fn input() -> Input {
+    Input { worker: "demo".into(), body: b"{}".to_vec(), size: 2, ..Input::default() }
+}
+
+pub fn with_key(request: &str) -> Input {
+    Input { key: Some("key".into()), request: request.into(), ..input() }
+}
+
+pub fn put(store: &dyn Store) -> Due {
+    put_input(store, &input())
+}
+
+pub fn put_input(store: &dyn Store, input: &Input) -> Due {
+    let id = Id::new(&Native);
+    assert_eq!(store.put(id, input).unwrap(), Put::New);
+    Due::first(id)
+}
+
+pub fn enter(store: &dyn Store) -> Slot {
+    (0..SLOTS)
+        .find_map(|number| store.enter(Role::Drain(number), &Holding::Free).unwrap())
+        .expect("a slot is free")
+}
+
+pub fn claim(store: &dyn Store, slot: &Slot, due: Due) -> Job {
+    assert_eq!(store.claim(slot, &[due]).unwrap(), [due]);
+    store.load(slot, due.id, due.kind).unwrap()
+}
+
+pub fn release(store: &dyn Store, slot: &Slot, job: &Job) {
+    store.release(slot, job, now(), KEEP).unwrap();
+}
+
+pub fn end(job: &mut Job, state: State) {
+    let version = job.run.version + 1;
+    job.run.end = Some(End { state, version, finished: now(), content_type: None });
+}
+
+/// A job that has ended, and all have been told.
+pub fn done(store: &dyn Store, slot: &Slot) -> Id {
+    let mut job = claim(store, slot, put(store));
+    end(&mut job, State::Succeeded);
+    store.save(slot, &mut job).unwrap();
+    release(store, slot, &job);
+    job.id
+}
+
+/// How many of 16 threads get something.
+pub fn winners(get: impl Fn(&dyn Store) -> bool + Sync, fixture: &impl Fixture) -> usize {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..16).map(|_| scope.spawn(|| get(&*fixture.store()))).collect();
+        threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum()
+    })
+}
+
+/// A job that waits for so long.
+pub fn put_off(store: &dyn Store, slot: &Slot, wait: Duration) -> Due {
+    let mut job = claim(store, slot, put(store));
+    let wait = Wait::new(now(), wait);
+    job.run.wait = Some(wait);
+    store.save(slot, &mut job).unwrap();
+    release(store, slot, &job);
+    Due { time: wait.until, id: job.id, kind: Kind::Work, wait: Some(wait) }
+}
+
+pub fn a_job_is_claimed_once_whoever_wants_it<F: Fixture>() {
+    let fixture = F::new();
+    let due = put(&*fixture.store());
+    let slots = [0; 4].map(|_| enter(&*fixture.store()));
+    let claim = |store: &dyn Store| slots.iter().any(|slot| !store.claim(slot, &[due]).unwrap().is_empty());
+    assert_eq!(winners(claim, &fixture), 1);
+}
+
+pub fn a_slot_is_entered_once_and_many_that_make_the_same_store_make_one<F: Fixture>() {
+    let fixture = F::unmade();
+    assert_eq!(winners(|store| store.open().is_ok(), &fixture), 16);
+    let slots = fixture.store().slots().unwrap();
+    assert_eq!((slots.len(), fixture.leftovers()), (SLOTS + 2, 0));
+    assert!(slots.iter().all(|slot| slot.1 == Holding::Free));
+    for role in [Role::Drain(0), Role::Watch, Role::Alone] {
+        let enter = |store: &dyn Store| store.enter(role, &Holding::Free).unwrap().is_some();
+        assert_eq!(winners(enter, &fixture), 1);
+    }
+    assert_eq!(fixture.store().slots().unwrap().len(), SLOTS + 2);
+}
+
+pub fn a_slot_is_taken_over_by_one_and_only_as_it_was_seen<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let mut slot = enter(&*store);
+    let (role, seen) = (slot.role, Holding::Held(slot.sign.clone()));
+    store.renew(&mut slot).unwrap();
+    assert!(store.enter(role, &seen).unwrap().is_none());
+    let seen = Holding::Held(slot.sign.clone());
+    assert_eq!(winners(|store| store.enter(role, &seen).unwrap().is_some(), &fixture), 1);
+    assert!(matches!(store.renew(&mut slot), Err(StoreError::Lost)));
+    assert!(matches!(store.leave(slot), Err(StoreError::Lost)));
+}
+
+pub fn what_is_in_a_slot_when_it_is_left_is_not_forgotten<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let (role, job) = (slot.role, claim(&*store, &slot, put(&*store)));
+    store.leave(slot).unwrap();
+    let slots = store.slots().unwrap();
+    let (_, holding) = slots.iter().find(|slot| slot.0 == role).unwrap();
+    assert_eq!(*holding, Holding::Left);
+    let slot = store.enter(role, holding).unwrap().unwrap();
+    assert_eq!(store.claims(&slot).unwrap(), [(job.id, Kind::Work)]);
+    release(&*store, &slot, &job);
+    store.leave(slot).unwrap();
+    assert!(store.slots().unwrap().iter().all(|slot| slot.1 == Holding::Free));
+}
+
+pub fn due_jobs_come_first_come_first_and_others_when_they_are_due<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let mut jobs: Vec<_> = (0..5).map(|_| put(&*store)).collect();
+    jobs.sort();
+    let slot = enter(&*store);
+    let mut job = claim(&*store, &slot, jobs[0]);
+    let until = now() + KEEP;
+    job.run.wait = Some(Wait { until, since: now() });
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    let outlook = store.look(now(), 3, false).unwrap();
+    assert_eq!(outlook.due, jobs[1..4]);
+    assert!(!outlook.is_empty && outlook.next.unwrap() <= until);
+    assert_eq!(store.counts().unwrap().waiting, 5);
+    let later = store.look(until, 100, false).unwrap();
+    assert_eq!(later.due.last().unwrap().id, job.id);
+    assert_eq!(store.find(job.id).unwrap().unwrap().place, Place::Queue);
+}
+
+pub fn a_job_is_due_at_its_time_however_far_off_and_found_until_then<F: Fixture>() {
+    for seconds in [0, 2, 3, 10, 59, 3600, 86_400, 30 * 86_400, 10_000 * 86_400] {
+        let fixture = F::new();
+        let store = fixture.store();
+        let slot = enter(&*store);
+        let due = put_off(&*store, &slot, Duration::from_secs(seconds));
+        let (mut now, mut looks) = (now(), 0);
+        loop {
+            let outlook = store.look(now, 9, false).unwrap();
+            assert_eq!(store.find(due.id).unwrap().unwrap().place, Place::Queue, "{seconds}");
+            if now >= due.time {
+                assert_eq!(outlook.due, [due], "{seconds}");
+                break;
+            }
+            assert!(outlook.due.is_empty() && !outlook.is_empty, "{seconds}");
+            let next = outlook.next.expect("there is a job");
+            assert!(now < next && next <= due.time, "{seconds}");
+            (now, looks) = (next, looks + 1);
+        }
+        assert!(looks < 20, "{seconds}: {looks}");
+        assert_eq!(store.claim(&slot, &[due]).unwrap(), [due]);
+    }
+}
+
+pub fn many_that_open_a_bucket_at_once_lose_nothing<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let mut jobs: Vec<_> = (0..200).map(|n| put_off(&*store, &slot, SECOND * 60 + SECOND * n / 20)).collect();
+    jobs.sort();
+    let then = jobs[199].time;
+    let look = |store: &dyn Store| {
+        while store.look(then, 1000, false).unwrap().due.len() < 200 {}
+        true
+    };
+    assert_eq!(winners(look, &fixture), 16);
+    assert_eq!(store.look(then, 1000, false).unwrap().due, jobs);
+}
+
+pub fn waits_that_a_clock_began_that_was_ahead_begin_anew<F: Fixture>() {
+    for (ahead, wait) in
+        [(3600, 1), (3600, 7200), (30 * 86_400, 20), (7, 3)].map(|(a, w)| (SECOND * a, SECOND * w))
+    {
+        let fixture = F::new();
+        let store = fixture.store();
+        let slot = enter(&*store);
+        let mut job = claim(&*store, &slot, put(&*store));
+        job.run.wait = Some(Wait::new(now() + ahead, wait));
+        store.save(&slot, &mut job).unwrap();
+        store.release(&slot, &job, now(), KEEP).unwrap();
+        let right = put_off(&*store, &slot, KEEP * 24 * 100);
+        let begun = now();
+        assert!(store.look(begun, 9, false).unwrap().due.is_empty());
+        assert!(store.look(begun, 9, true).unwrap().due.is_empty());
+        let then = begun + wait;
+        while store.look(then, 9, false).unwrap().due.is_empty() {}
+        let due = store.look(then, 9, false).unwrap().due[0];
+        assert_eq!((due.id, due.wait), (job.id, Some(Wait { until: then, since: begun })), "{ahead:?}");
+        assert_eq!(store.find(job.id).unwrap().unwrap().place, Place::Queue);
+        while store.look(right.time, 9, false).unwrap().due.len() < 2 {}
+    }
+}
+
+pub fn who_was_accepted_by_a_clock_that_was_ahead_has_a_turn_now<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let due = put(&*store);
+    let outlook = store.look(Time(due.time.0 - 86_400_000), 9, false).unwrap();
+    assert_eq!(outlook.due, [due]);
+}
+
+pub fn a_queue_is_full_when_as_many_wait_as_may<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    done(&*store, &slot);
+    let jobs: Vec<_> = (0..3).map(|_| put(&*store)).collect();
+    assert!(!store.is_full(4, now()).unwrap() && store.is_full(3, now()).unwrap());
+    // One that is cancelled already takes no room, and neither does one that runs.
+    store.ask(Mark { id: jobs[0].id, round: 0, ask: Ask::Cancel }).unwrap();
+    assert!(!store.is_full(3, now()).unwrap() && store.is_full(2, now()).unwrap());
+    claim(&*store, &slot, jobs[1]);
+    assert!(!store.is_full(2, now()).unwrap());
+    assert_eq!(store.counts().unwrap().waiting, 1);
+}
+
+pub fn nothing_that_a_lost_slots_holder_does_has_an_effect<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let mut job = claim(&*store, &slot, put(&*store));
+    job.run.bytes = b"one".to_vec();
+    store.save(&slot, &mut job).unwrap();
+    // Somebody takes it over, and the job goes on to wait.
+    let new = store.enter(slot.role, &Holding::Held(slot.sign.clone())).unwrap().unwrap();
+    assert_eq!(store.claims(&new).unwrap(), [(job.id, Kind::Work)]);
+    let mut adopted = store.load(&new, job.id, Kind::Work).unwrap();
+    adopted.run.wait = Some(Wait::new(now(), KEEP));
+    store.save_anew(&new, &mut adopted).unwrap();
+    release(&*store, &new, &adopted);
+    let due = put(&*store);
+    let before = fixture.dump();
+    job.run.bytes = b"two".to_vec();
+    assert!(matches!(store.save(&slot, &mut job), Err(StoreError::Lost)));
+    job.run.bytes = vec![7; 100_000];
+    assert!(matches!(store.save(&slot, &mut job), Err(StoreError::Lost)));
+    assert!(matches!(store.save_anew(&slot, &mut job), Err(StoreError::Lost)));
+    assert!(matches!(store.release(&slot, &job, now(), KEEP), Err(StoreError::Lost)));
+    end(&mut job, State::Failed);
+    assert!(matches!(store.release(&slot, &job, now(), KEEP), Err(StoreError::Lost)));
+    assert!(matches!(store.claim(&slot, &[due]), Err(StoreError::Lost)));
+    assert!(matches!(store.claim_any(&slot, job.id), Err(StoreError::Lost)));
+    assert!(matches!(store.load(&slot, job.id, Kind::Work), Err(StoreError::Lost)));
+    assert_eq!(fixture.dump(), before);
+    let found = store.find(job.id).unwrap().unwrap();
+    assert_eq!((found.job.run.version, found.place), (adopted.run.version, Place::Queue));
+    assert_eq!(store.output(job.id).unwrap().unwrap(), b"one");
+}
+
+pub fn a_course_of_any_length_is_found_as_it_was_saved_last<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let mut job = claim(
+        &*store,
+        &slot,
+        put_input(&*store, &Input { body: vec![b'x'; 30_000], size: 30_000, ..input() }),
+    );
+    assert_eq!((job.input.size, job.input.body.len()), (30_000, 0));
+    for length in [0, 1, 100, 1024, 100, 99, 2048, 100_000, 1900, 3] {
+        job.run.bytes = vec![b'x'; length];
+        store.save(&slot, &mut job).unwrap();
+        assert_eq!(store.output(job.id).unwrap().unwrap().len(), length);
+        assert_eq!(store.load(&slot, job.id, Kind::Work).unwrap().run, job.run, "{length}");
+        assert_eq!(store.find(job.id).unwrap().unwrap().job.run.version, job.run.version);
+    }
+    assert_eq!(store.body(job.id).unwrap().len(), 30_000);
+    assert_eq!(fixture.leftovers(), 0);
+}
+
+pub fn a_key_that_many_use_at_once_makes_one_job<F: Fixture>() {
+    for _ in 0..20 {
+        let fixture = F::new();
+        let put = |store: &dyn Store| store.put(Id::new(&Native), &with_key("same")).unwrap() == Put::New;
+        assert_eq!(winners(put, &fixture), 1);
+        assert_eq!(fixture.store().counts().unwrap().waiting, 1);
+        assert_eq!((fixture.jobs(), fixture.leftovers()), (1, 0));
+    }
+}
+
+pub fn a_key_stands_for_one_request<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let due = put_input(&*store, &with_key("one"));
+    assert!(store.knows("key").unwrap() && !store.knows("other").unwrap());
+    assert_eq!(store.put(Id::new(&Native), &with_key("one")).unwrap(), Put::Known(due.id));
+    assert_eq!(store.put(Id::new(&Native), &with_key("two")).unwrap(), Put::Conflict);
+    assert_eq!(fixture.jobs(), 1);
+}
+
+pub fn a_key_never_answers_for_a_job_that_is_not_there<F: Fixture>() {
+    // Also with a head that is longer than what is read of a file at first.
+    for length in [10, 20_000] {
+        let fixture = F::new();
+        let store = fixture.store();
+        let slot = enter(&*store);
+        let input = Input { content_type: Some("x".repeat(length)), ..with_key("one") };
+        let mut job = claim(&*store, &slot, put_input(&*store, &input));
+        assert_eq!(store.find(job.id).unwrap().unwrap().job.input.content_type, input.content_type);
+        end(&mut job, State::Succeeded);
+        store.save(&slot, &mut job).unwrap();
+        release(&*store, &slot, &job);
+        while store.remove_expired(now() + 2 * KEEP, KEEP).unwrap().is_some() {}
+        assert_eq!((fixture.jobs(), fixture.leftovers()), (0, 0));
+        fixture.bring_back_key("key", job.id);
+        let again = put_input(&*store, &input);
+        assert_eq!(store.put(Id::new(&Native), &input).unwrap(), Put::Known(again.id));
+        assert!(store.find(again.id).unwrap().is_some());
+    }
+}
+
+pub fn nothing_is_left_of_a_job_that_was_kept_long_enough<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let waits = put_off(&*store, &slot, SECOND * 11);
+    let mut job = claim(&*store, &slot, put_input(&*store, &with_key("one")));
+    end(&mut job, State::Failed);
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    store.remove_expired(now() + KEEP / 2, KEEP).unwrap();
+    assert_eq!(store.find(job.id).unwrap().unwrap().place, Place::Done);
+    // Longer, since a setting has changed; then shorter.
+    store.remove_expired(now() + KEEP * 3 / 2, KEEP * 2).unwrap();
+    assert_eq!(store.find(job.id).unwrap().unwrap().place, Place::Done);
+    while store.remove_expired(now() + KEEP, KEEP / 4).unwrap().is_some() {}
+    assert!(store.find(job.id).unwrap().is_none());
+    assert_eq!((fixture.jobs(), fixture.leftovers()), (1, 0));
+    assert!(!store.knows("key").unwrap());
+    assert_eq!(
+        store.counts().unwrap().ended,
+        [(State::Succeeded, 0), (State::Failed, 1), (State::Cancelled, 0)]
+    );
+    assert!(store.find(waits.id).unwrap().is_some());
+}
+
+pub fn what_ended_by_a_clock_that_was_behind_is_kept_from_the_last_end_on<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    done(&*store, &slot);
+    let mut job = claim(&*store, &slot, put(&*store));
+    let finished = Time(now().0 - 8 * 86_400_000);
+    job.run.end = Some(End { state: State::Succeeded, version: 1, finished, content_type: None });
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    store.remove_expired(now() + KEEP / 2, KEEP).unwrap();
+    assert!(store.find(job.id).unwrap().is_some());
+    while store.remove_expired(now() + 2 * KEEP, KEEP).unwrap().is_some() {}
+    assert!(store.find(job.id).unwrap().is_none());
+}
+
+pub fn many_that_remove_at_once_count_everything_once<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    for round in 1..4 {
+        let jobs: Vec<_> = (0..300).map(|_| done(&*store, &slot)).collect();
+        assert_eq!(store.counts().unwrap().ended[0], (State::Succeeded, 300 * round));
+        let then = now() + 2 * KEEP;
+        let remove = |store: &dyn Store| {
+            while store.remove_expired(then, KEEP).unwrap().is_some() {}
+            true
+        };
+        assert_eq!(winners(remove, &fixture), 16);
+        for id in jobs {
+            assert!(store.find(id).unwrap().is_none());
+        }
+        assert_eq!(store.counts().unwrap().ended[0], (State::Succeeded, 300 * round), "{round}");
+    }
+}
+
+pub fn a_job_that_has_ended_again_is_kept_from_then_on<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let id = done(&*store, &slot);
+    assert_eq!(store.claim_any(&slot, id).unwrap(), Some(Kind::Tell));
+    let mut job = store.load(&slot, id, Kind::Tell).unwrap();
+    (job.run.end, job.run.round) = (None, 1);
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    store.remove_expired(now() + 2 * KEEP, KEEP).unwrap();
+    let due = store.look(now(), 9, false).unwrap().due;
+    assert_eq!((due.len(), due[0].id), (1, id));
+}
+
+pub fn marks_are_found_until_they_are_heeded_and_count_for_one_round<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let due = put(&*store);
+    let cancel = Mark { id: due.id, round: 0, ask: Ask::Cancel };
+    store.ask(cancel).unwrap();
+    store.ask(cancel).unwrap();
+    assert_eq!(store.marks().unwrap(), [cancel]);
+    assert_eq!(store.find(due.id).unwrap().unwrap().asked, Some(Ask::Cancel));
+    store.ask(Mark { ask: Ask::Retry, ..cancel }).unwrap();
+    assert_eq!(store.find(due.id).unwrap().unwrap().asked, None);
+    let slot = enter(&*store);
+    let mut job = claim(&*store, &slot, due);
+    end(&mut job, State::Cancelled);
+    store.save(&slot, &mut job).unwrap();
+    assert_eq!(store.find(due.id).unwrap().unwrap().asked, Some(Ask::Retry));
+    job.run.round = 1;
+    store.save(&slot, &mut job).unwrap();
+    assert_eq!(store.find(due.id).unwrap().unwrap().asked, None);
+    store.forget_mark(cancel).unwrap();
+    assert!(!store.is_marked(cancel).unwrap());
+}
+
+pub fn a_job_that_has_ended_waits_until_all_have_been_told<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let input = Input { notify: vec!["mailto:a@b.org".into()], ..input() };
+    let mut job = claim(&*store, &slot, put_input(&*store, &input));
+    end(&mut job, State::Succeeded);
+    job.run.tells = vec![Tell { due: now(), ..Tell::default() }];
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    let counts = store.counts().unwrap();
+    assert_eq!((counts.running, counts.untold, counts.ended[0].1), (0, 1, 1));
+    let due = store.look(now() + SECOND, 9, false).unwrap().due[0];
+    assert_eq!((due.id, due.kind), (job.id, Kind::Tell));
+    let mut job = claim(&*store, &slot, due);
+    assert_eq!(store.counts().unwrap().untold, 1);
+    job.run.tells[0].state = TellState::Delivered;
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    let counts = store.counts().unwrap();
+    assert_eq!((counts.running, counts.untold, counts.ended[0].1), (0, 0, 1));
+    assert_eq!(store.find(job.id).unwrap().unwrap().place, Place::Done);
+}
+
+pub fn clients_wait_as_many_as_may_and_no_longer_than_they_may<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let admit = |now| store.admit(2, now).unwrap();
+    let (first, _second) = (admit(now()).unwrap(), admit(now()).unwrap());
+    assert!(admit(now()).is_none());
+    store.dismiss(first).unwrap();
+    assert!(admit(now()).is_some());
+    // What a crash has left, and what a clock has left that was ahead.
+    assert!(admit(now() + SECOND * 62).is_some());
+    assert!(admit(Time(now().0 - 3_600_000)).is_some());
+    assert!(store.admit(0, now()).unwrap().is_none());
+}
