@@ -29,6 +29,9 @@ pub trait Host {
     /// Gives the host a turn, in which nothing of this instance runs.
     fn turn(&self);
 
+    /// Waits for this long with all that runs in this instance.
+    fn pause(&self, time: Duration);
+
     /// A number that nobody can foresee.
     fn random(&self) -> u64;
 }
@@ -65,6 +68,10 @@ impl Host for Real {
         crate::turn::turn_for_the_host();
     }
 
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
     fn random(&self) -> u64 {
         wasi::random::random::get_random_u64()
     }
@@ -95,6 +102,10 @@ pub mod tests {
         }
 
         fn turn(&self) {}
+
+        fn pause(&self, time: Duration) {
+            std::thread::sleep(time);
+        }
 
         fn random(&self) -> u64 {
             RandomState::new().hash_one(0)

@@ -130,6 +130,10 @@ mod tests {
 
         fn turn(&self) {}
 
+        fn pause(&self, _: Duration) {
+            unreachable!("nobody waits")
+        }
+
         fn random(&self) -> u64 {
             0
         }

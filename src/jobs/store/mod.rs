@@ -10,6 +10,8 @@
 //! holder of a slot has seen to it. Only holders of slots move jobs.
 
 mod dir;
+#[cfg(any(feature = "spin", test))]
+mod sql;
 
 use std::fmt;
 use std::io;

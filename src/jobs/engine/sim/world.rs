@@ -420,6 +420,10 @@ impl Host for SimHost {
 
     fn turn(&self) {}
 
+    fn pause(&self, _: Duration) {
+        unreachable!("a directory waits for nobody")
+    }
+
     fn random(&self) -> u64 {
         let number = self.world.random(u64::MAX);
         let state = &mut *self.world.state();

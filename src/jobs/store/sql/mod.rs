@@ -1,0 +1,786 @@
+//! A database: SQLite or PostgreSQL, by one schema and one set of statements.
+//!
+//! Each operation is one statement, which is whole or not at all, so that nothing depends on which connection
+//! of a pool it takes. What must happen once is an update of a row that only one of many can change. A job's
+//! row names who has claimed it, by the token of his slot; whoever takes the slot over puts his own in its
+//! place, and from then on no statement of the old holder finds the row.
+//!
+//! See schema.rs for the tables.
+
+mod database;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{
+    Ask, Counts, Due, Found, Holding, Kind, LONGEST_WAIT, Mark, Outlook, Place, Put, Result, Role, SLOTS,
+    Sign, Slot, Store, StoreError, Waiter,
+};
+use crate::jobs::fault;
+use crate::jobs::host::Host;
+use crate::jobs::job::{Id, Input, Job, Run, State, Wait};
+use crate::jobs::time::{TOLERANCE, Time};
+pub use database::{Database, Dialect, Failure, Row, Value};
+
+/// For how long a statement is tried while others hold what it needs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest pause between two tries.
+const PAUSE: Duration = Duration::from_millis(8);
+
+/// How many jobs are claimed by one statement.
+const CLAIMED: usize = 64;
+
+/// How many jobs are removed by one statement.
+const REMOVED: i64 = 200;
+
+/// A body of up to so many bytes is loaded with its job.
+const SMALL: i64 = 8 * 1024;
+
+/// A store in a database.
+pub struct Sql<D> {
+    database: D,
+    host: Rc<dyn Host>,
+    /// The schema was looked at.
+    is_ready: Cell<bool>,
+    bell: Cell<u64>,
+}
+
+impl<D: Database> Sql<D> {
+    pub fn new(database: D, host: Rc<dyn Host>) -> Sql<D> {
+        Sql { database, host, is_ready: Cell::default(), bell: Cell::default() }
+    }
+
+    /// Runs a statement, after a look at the schema.
+    fn run(&self, doing: &str, statement: &str, parameters: &[Value]) -> Result<Vec<Row>> {
+        self.be_ready()?;
+        self.query(statement, parameters).map_err(|failure| failed(doing, failure))
+    }
+
+    /// Runs a statement that changes a row if that is still as it was: whether it was.
+    fn changes(&self, doing: &str, statement: &str, parameters: &[Value]) -> Result<bool> {
+        Ok(!self.run(doing, statement, parameters)?.is_empty())
+    }
+
+    /// Runs a statement, again and again while others hold what it needs.
+    fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
+        let statement = self.database.dialect().adapt(statement);
+        let until = self.host.elapsed() + PATIENCE;
+        let mut longest = Duration::from_millis(1);
+        loop {
+            match self.database.query(&statement, parameters) {
+                Err(Failure::Busy) if self.host.elapsed() < until => {
+                    // Not all at once, and not for long: who holds it needs a fraction of a millisecond.
+                    let random = self.host.random() % 1000;
+                    self.host.pause(longest / 1000 * random as u32);
+                    longest = (longest * 2).min(PAUSE);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Looks at the schema, and makes it if there is none.
+    fn be_ready(&self) -> Result<()> {
+        if self.is_ready.get() {
+            return Ok(());
+        }
+        let version = |row: &Row| row.integer(0);
+        let found = self.query("SELECT value FROM afterack_meta WHERE name = 'schema'", &[]);
+        match found.and_then(|rows| rows.first().map(version).transpose()) {
+            Ok(Some(schema::VERSION)) => {}
+            Ok(Some(newer)) if newer > schema::VERSION => {
+                return Err(failed("looking at its schema", Failure::Other(newer_schema(newer))));
+            }
+            Ok(_) => self.make()?,
+            Err(failure) if self.has_schema()? => return Err(failed("looking at its schema", failure)),
+            Err(_) => self.make()?,
+        }
+        self.is_ready.set(true);
+        Ok(())
+    }
+
+    fn has_schema(&self) -> Result<bool> {
+        let statement = match self.database.dialect() {
+            Dialect::Sqlite => "SELECT count(*) FROM sqlite_master WHERE name = 'afterack_meta'",
+            Dialect::Postgres => "SELECT count(to_regclass('afterack_meta'))",
+        };
+        let count =
+            self.query(statement, &[]).and_then(|rows| rows.first().map_or(Ok(0), |row| row.integer(0)));
+        count.map(|count| count > 0).map_err(|failure| failed("looking for its schema", failure))
+    }
+
+    /// Makes what of the schema is missing: all of it, or nothing.
+    fn make(&self) -> Result<()> {
+        let statements = schema::statements(self.database.dialect());
+        let made = match self.database.dialect() {
+            Dialect::Postgres => {
+                // One statement, by one at a time.
+                let all = statements.join("; ");
+                let lock = "PERFORM pg_advisory_xact_lock(hashtext('afterack'))";
+                self.query(&format!("DO $make$ BEGIN {lock}; {all}; END $make$"), &[]).map(drop)
+            }
+            Dialect::Sqlite => self.query("BEGIN IMMEDIATE", &[]).and_then(|_| {
+                let made = statements.iter().try_for_each(|statement| self.query(statement, &[]).map(drop));
+                let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
+                self.query(end, &[]).and(made)
+            }),
+        };
+        made.map_err(|failure| failed("making its schema", failure))
+    }
+
+    fn slot_rows(&self) -> Result<Vec<(Role, Option<String>, i64)>> {
+        let rows = self.run("reading the slots", "SELECT role, token, beat FROM afterack_slots", &[])?;
+        let read =
+            |row: &Row| Ok((role(row.text(0)?), row.text_if_any(1)?.map(str::to_owned), row.integer(2)?));
+        let rows = read_all(&rows, "reading the slots", read)?;
+        Ok(rows.into_iter().filter_map(|(role, token, beat)| Some((role?, token, beat))).collect())
+    }
+
+    /// Whether a slot is still held, for who could do nothing as its holder.
+    fn check(&self, slot: &Slot) -> Result<()> {
+        let statement = "SELECT role FROM afterack_slots WHERE role = $1 AND token = $2";
+        let parameters = [slot.role.to_string().into(), token(slot).into()];
+        match self.changes("looking at a slot", statement, &parameters)? {
+            true => Ok(()),
+            false => Err(StoreError::Lost),
+        }
+    }
+
+    fn known(&self, key: &str, request: &str) -> Result<Option<Put>> {
+        let statement = "SELECT id, head FROM afterack_jobs WHERE key = $1";
+        let rows = self.run("looking up a key", statement, &[key.into()])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let id = id(row, 0).map_err(|failure| failed("looking up a key", failure))?;
+        let head = row.text(1).map_err(|failure| failed("looking up a key", failure))?;
+        let is_same = input(id, head, 0).is_ok_and(|input| input.request == request);
+        Ok(Some(if is_same { Put::Known(id) } else { Put::Conflict }))
+    }
+
+    /// How many jobs still wait that are cancelled already.
+    fn cancelled(&self) -> Result<usize> {
+        let mut cancelled = 0;
+        for mark in self.marks()?.into_iter().filter(|mark| mark.ask == Ask::Cancel) {
+            let found = self.find(mark.id)?;
+            let waits = |found: Found| found.place == Place::Queue && found.asked == Some(Ask::Cancel);
+            cancelled += usize::from(found.is_some_and(waits));
+        }
+        Ok(cancelled)
+    }
+}
+
+impl<D: Database> Store for Sql<D> {
+    fn open(&self) -> Result<()> {
+        let statement = "UPDATE afterack_meta SET value = value WHERE name = 'schema'";
+        self.run("writing to it", statement, &[]).map(drop)
+    }
+
+    fn put(&self, id: Id, input: &Input) -> Result<Put> {
+        let statement = "INSERT INTO afterack_jobs (id, created, head, key, size, body) \
+                         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING id";
+        let head = serde_json::to_string(input).expect("these are structs with plain fields");
+        let parameters = [
+            id.to_string().into(),
+            number(id.created()),
+            head.into(),
+            input.key.clone().into(),
+            (input.body.len() as i64).into(),
+            input.body.clone().into(),
+        ];
+        for _ in 0..3 {
+            if self.changes("recording a job", statement, &parameters)? {
+                fault::point("recorded");
+                return Ok(Put::New);
+            }
+            let Some(key) = &input.key else { break };
+            if let Some(known) = self.known(key, &input.request)? {
+                return Ok(known);
+            }
+            // The key's job has just been removed.
+        }
+        Err(failed("recording a job", Failure::Other("its id or its key is taken".into())))
+    }
+
+    fn knows(&self, key: &str) -> Result<bool> {
+        self.changes("looking up a key", "SELECT id FROM afterack_jobs WHERE key = $1", &[key.into()])
+    }
+
+    fn is_full(&self, limit: usize, _: Time) -> Result<bool> {
+        let statement = "SELECT count(*) FROM (SELECT 1 FROM afterack_runs \
+                         WHERE owner IS NULL AND due IS NOT NULL AND kind IN (0, 1) LIMIT $1) AS waiting";
+        let rows = self.run("counting the queue", statement, &[number_of(limit.saturating_add(1))])?;
+        let waiting = read_all(&rows, "counting the queue", |row| row.integer(0))?.first().copied();
+        let waiting = waiting.unwrap_or_default() as usize;
+        Ok(waiting >= limit && (waiting > limit || self.counts()?.waiting >= limit))
+    }
+
+    fn find(&self, id: Id) -> Result<Option<Found>> {
+        // A job and its marks at one moment: one that still waits is not begun without the mark being seen.
+        let statement = "SELECT j.head, j.size, r.run, r.owner, r.due, m.round, m.ask FROM afterack_jobs j \
+                         JOIN afterack_runs r ON r.id = j.id LEFT JOIN afterack_marks m ON m.id = j.id \
+                         WHERE j.id = $1";
+        let rows = self.run("reading a job", statement, &[id.to_string().into()])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let read = |row: &Row| {
+            let place = match (row.text_if_any(3)?, row.integer_if_any(4)?) {
+                (Some(_), _) => Place::Slot,
+                (None, Some(_)) => Place::Queue,
+                (None, None) => Place::Done,
+            };
+            Ok((row.text(0)?.to_owned(), row.integer(1)?, row.text(2)?.to_owned(), place))
+        };
+        let (head, size, run, place) = read(row).map_err(|failure| failed("reading a job", failure))?;
+        let (input, run) = (input(id, &head, size)?, run_of(id, &run)?);
+        let is_asked = |wanted: &str| {
+            rows.iter().any(|row| {
+                matches!((row.integer_if_any(5), row.text_if_any(6)), (Ok(Some(round)), Ok(Some(ask)))
+                    if round == i64::from(run.round) && ask == wanted)
+            })
+        };
+        let asked = match (&run.end, is_asked("cancel"), is_asked("retry")) {
+            (None, true, false) => Some(Ask::Cancel),
+            (Some(end), _, true) if end.state != State::Succeeded => Some(Ask::Retry),
+            _ => None,
+        };
+        Ok(Some(Found { job: Job { id, input, run, claim: Kind::Work }, place, asked }))
+    }
+
+    fn output(&self, id: Id) -> Result<Option<Vec<u8>>> {
+        let statement = "SELECT bytes FROM afterack_runs WHERE id = $1";
+        let rows = self.run("reading an output", statement, &[id.to_string().into()])?;
+        Ok(read_all(&rows, "reading an output", |row| row.bytes(0))?.pop())
+    }
+
+    fn body(&self, id: Id) -> Result<Vec<u8>> {
+        let statement = "SELECT body FROM afterack_jobs WHERE id = $1";
+        let rows = self.run("reading an input", statement, &[id.to_string().into()])?;
+        let body = read_all(&rows, "reading an input", |row| row.bytes(0))?.pop();
+        body.ok_or_else(|| StoreError::Damaged { id, reason: "its input is missing".into() })
+    }
+
+    fn ask(&self, mark: Mark) -> Result<()> {
+        let statement =
+            "INSERT INTO afterack_marks (id, round, ask) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        self.run("leaving a mark", statement, &mark_values(mark)).map(drop)
+    }
+
+    fn forget_mark(&self, mark: Mark) -> Result<()> {
+        let statement = "DELETE FROM afterack_marks WHERE id = $1 AND round = $2 AND ask = $3";
+        self.run("removing a mark", statement, &mark_values(mark)).map(drop)
+    }
+
+    fn marks(&self) -> Result<Vec<Mark>> {
+        let rows = self.run("reading the marks", "SELECT id, round, ask FROM afterack_marks", &[])?;
+        let read = |row: &Row| {
+            let ask = match row.text(2)? {
+                "cancel" => Some(Ask::Cancel),
+                "retry" => Some(Ask::Retry),
+                _ => None,
+            };
+            let round = u32::try_from(row.integer(1)?).ok();
+            Ok(Id::parse(row.text(0)?).zip(round).zip(ask).map(|((id, round), ask)| Mark { id, round, ask }))
+        };
+        Ok(read_all(&rows, "reading the marks", read)?.into_iter().flatten().collect())
+    }
+
+    fn is_marked(&self, mark: Mark) -> Result<bool> {
+        let statement = "SELECT id FROM afterack_marks WHERE id = $1 AND round = $2 AND ask = $3";
+        self.changes("looking for a mark", statement, &mark_values(mark))
+    }
+
+    fn look(&self, now: Time, most: usize, mend: bool) -> Result<Outlook> {
+        if mend {
+            let statement = "UPDATE afterack_runs SET due = $1 + due - since, since = $1 \
+                             WHERE owner IS NULL AND due IS NOT NULL AND since IS NOT NULL AND since > $2";
+            self.run("mending waits", statement, &[number(now), number(now + TOLERANCE)])?;
+        }
+        let due = |condition: &str| {
+            format!(
+                "SELECT id, kind, due, since FROM (SELECT id, kind, due, since FROM afterack_runs \
+                 WHERE owner IS NULL AND due IS NOT NULL AND {condition} ORDER BY due, id LIMIT $2) AS some"
+            )
+        };
+        let next = |kind: i64| {
+            format!(
+                "SELECT '', CAST(-1 AS BIGINT), min(due), CAST(NULL AS BIGINT) FROM afterack_runs \
+                 WHERE owner IS NULL AND due IS NOT NULL AND kind = {kind} AND waits = 1 AND due > $1"
+            )
+        };
+        let statement = [
+            due("kind = 0 AND waits = 0"),
+            due("kind = 0 AND waits = 1 AND due <= $1"),
+            due("kind = 1 AND waits = 0"),
+            due("kind = 2 AND waits = 1 AND due <= $1"),
+            next(0),
+            next(2),
+        ]
+        .join(" UNION ALL ");
+        let rows = self.run("looking at the queue", &statement, &[number(now), number_of(most)])?;
+        let mut outlook = Outlook::default();
+        let mut due = Vec::new();
+        for row in &rows {
+            match due_of(row).map_err(|failure| failed("looking at the queue", failure))? {
+                Entry::Due(found) => due.push(found),
+                Entry::Next(next) => outlook.next = outlook.next.into_iter().chain(next).min(),
+                Entry::Foreign => {}
+            }
+        }
+        outlook.is_empty = due.is_empty() && outlook.next.is_none();
+        // Who was accepted by a clock that was ahead has its turn now, not then.
+        due.sort_by_key(|due| (due.time.min(now), due.id));
+        for kind in [Kind::Work, Kind::Suspect, Kind::Tell] {
+            outlook.due.extend(due.iter().filter(|due| due.kind == kind).take(most));
+        }
+        Ok(outlook)
+    }
+
+    /// To look is as cheap as to ask whether anything has changed.
+    fn bell(&self) -> Result<u64> {
+        self.bell.set(self.bell.get() + 1);
+        Ok(self.bell.get())
+    }
+
+    fn slots(&self) -> Result<Vec<(Role, Holding)>> {
+        let holding = |(role, token, beat): (Role, Option<String>, i64)| {
+            let holding = match token {
+                None => Holding::Free,
+                Some(_) if beat < 0 => Holding::Left,
+                Some(token) => Holding::Held(sign(&token, beat)),
+            };
+            (role, holding)
+        };
+        Ok(self.slot_rows()?.into_iter().map(holding).collect())
+    }
+
+    fn mend_slots(&self) -> Result<()> {
+        schema::rows().iter().try_for_each(|rows| self.run("making the slots", rows, &[]).map(drop))
+    }
+
+    fn pulse(&self) -> Result<u64> {
+        use std::hash::{Hash, Hasher};
+        let mut hasher = fnv::FnvHasher::default();
+        let mut slots = self.slot_rows()?;
+        slots.sort_by_key(|slot| slot.0.to_string());
+        for (role, token, beat) in slots {
+            (role.to_string(), token, beat).hash(&mut hasher);
+        }
+        Ok(hasher.finish().max(1))
+    }
+
+    fn enter(&self, role: Role, seen: &Holding) -> Result<Option<Slot>> {
+        let doing = "entering a slot";
+        let new = format!("{:016x}", self.host.random());
+        let (role_name, update) =
+            (Value::from(role.to_string()), "UPDATE afterack_slots SET token = $1, beat = 0");
+        let entered = |statement: &str, parameters: &[Value]| {
+            self.changes(
+                doing,
+                &format!("{update} WHERE role = $2 AND {statement} RETURNING role"),
+                parameters,
+            )
+        };
+        let old = match seen {
+            Holding::Free => None,
+            Holding::Held(Sign(sign)) => {
+                let parsed =
+                    sign.rsplit_once('.').and_then(|(token, beat)| Some((token, beat.parse().ok()?)));
+                let Some((old, beat)) = parsed else { return Ok(None) };
+                Some((old.to_owned(), beat))
+            }
+            Holding::Left => {
+                let left = self.slot_rows()?.into_iter().find(|slot| slot.0 == role && slot.2 < 0);
+                let Some((_, Some(old), beat)) = left else { return Ok(None) };
+                Some((old, beat))
+            }
+        };
+        let new_value = Value::from(new.as_str());
+        let is_entered = match &old {
+            None => entered("token IS NULL", &[new_value.clone(), role_name])?,
+            Some((old, beat)) => {
+                let parameters = [new_value.clone(), role_name, old.as_str().into(), (*beat).into()];
+                entered("token = $3 AND beat = $4", &parameters)?
+            }
+        };
+        if !is_entered {
+            return Ok(None);
+        }
+        if let Some((old, _)) = old {
+            let statement = "UPDATE afterack_runs SET owner = $1 WHERE owner = $2";
+            self.run(doing, statement, &[new_value, old.into()])?;
+        }
+        Ok(Some(Slot { role, sign: sign(&new, 0) }))
+    }
+
+    fn renew(&self, slot: &mut Slot) -> Result<()> {
+        let doing = "renewing a slot";
+        let statement =
+            "UPDATE afterack_slots SET beat = beat + 1 WHERE role = $1 AND token = $2 RETURNING beat";
+        let rows = self.run(doing, statement, &[slot.role.to_string().into(), token(slot).into()])?;
+        let beat = read_all(&rows, doing, |row| row.integer(0))?.pop().ok_or(StoreError::Lost)?;
+        slot.sign = sign(token(slot), beat);
+        Ok(())
+    }
+
+    fn leave(&self, slot: Slot) -> Result<()> {
+        let statement = "UPDATE afterack_slots SET beat = -1, token = CASE WHEN EXISTS \
+                         (SELECT 1 FROM afterack_runs WHERE owner = $1) THEN token ELSE NULL END \
+                         WHERE token = $1 AND role = $2 RETURNING role";
+        match self.changes(
+            "leaving a slot",
+            statement,
+            &[token(&slot).into(), slot.role.to_string().into()],
+        )? {
+            true => Ok(()),
+            false => Err(StoreError::Lost),
+        }
+    }
+
+    fn claims(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>> {
+        let statement = "SELECT id, kind FROM afterack_runs WHERE owner = $1";
+        let rows = self.run("reading claims", statement, &[token(slot).into()])?;
+        let read = |row: &Row| Ok(Id::parse(row.text(0)?).zip(claimed_for(row.integer(1)?)));
+        Ok(read_all(&rows, "reading claims", read)?.into_iter().flatten().collect())
+    }
+
+    fn claim(&self, slot: &Slot, due: &[Due]) -> Result<Vec<Due>> {
+        let doing = "claiming jobs";
+        let mut taken = Vec::new();
+        for due in due.chunk_by(|one, other| one.kind == other.kind).flat_map(|due| due.chunks(CLAIMED)) {
+            let Some(first) = due.first() else { continue };
+            let until = due.iter().map(|due| due.time).max().unwrap_or_default();
+            let ids: Vec<_> = (5..5 + due.len()).map(|number| format!("${number}")).collect();
+            // Who has gone on to wait for longer meanwhile is not due any more.
+            let statement = format!(
+                "UPDATE afterack_runs SET owner = $1 WHERE EXISTS \
+                 (SELECT 1 FROM afterack_slots WHERE token = $1 AND role = $2 FOR SHARE) AND id IN \
+                 (SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL AND kind = $3 \
+                 AND (waits = 0 OR due <= $4) AND id IN ({}) FOR UPDATE SKIP LOCKED) \
+                 RETURNING id, kind, due, since",
+                ids.join(", ")
+            );
+            let slot_is = [token(slot).into(), slot.role.to_string().into()];
+            let which = [kind_number(first.kind).into(), number(until)];
+            let ids = due.iter().map(|due| due.id.to_string().into());
+            let parameters: Vec<_> = slot_is.into_iter().chain(which).chain(ids).collect();
+            let rows = self.run(doing, &statement, &parameters)?;
+            for row in &rows {
+                if let Entry::Due(due) = due_of(row).map_err(|failure| failed(doing, failure))? {
+                    taken.push(due);
+                }
+            }
+        }
+        match taken.is_empty() {
+            true => self.check(slot)?,
+            false => fault::point("claimed"),
+        }
+        taken.sort_by_key(|taken| due.iter().position(|due| due.id == taken.id));
+        Ok(taken)
+    }
+
+    fn claim_any(&self, slot: &Slot, id: Id) -> Result<Option<Kind>> {
+        let statement = "UPDATE afterack_runs SET owner = $1, kind = CASE WHEN due IS NULL THEN 2 ELSE kind END \
+                         WHERE EXISTS (SELECT 1 FROM afterack_slots WHERE token = $1 AND role = $2 FOR SHARE) \
+                         AND id = $3 AND owner IS NULL RETURNING kind";
+        let parameters = [token(slot).into(), slot.role.to_string().into(), id.to_string().into()];
+        let rows = self.run("claiming a job", statement, &parameters)?;
+        match read_all(&rows, "claiming a job", |row| row.integer(0))?.first() {
+            Some(kind) => Ok(claimed_for(*kind)),
+            None => self.check(slot).map(|()| None),
+        }
+    }
+
+    fn load(&self, slot: &Slot, id: Id, kind: Kind) -> Result<Job> {
+        let doing = "loading a job";
+        let statement = format!(
+            "SELECT j.head, j.size, r.run, r.bytes, CASE WHEN j.size <= {SMALL} THEN j.body END \
+             FROM afterack_runs r JOIN afterack_jobs j ON j.id = r.id WHERE r.id = $1 AND r.owner = $2"
+        );
+        let rows = self.run(doing, &statement, &[id.to_string().into(), token(slot).into()])?;
+        let row = rows.first().ok_or(StoreError::Lost)?;
+        let read = |row: &Row| {
+            let (head, run) = (row.text(0)?.to_owned(), row.text(2)?.to_owned());
+            Ok((head, row.integer(1)?, run, row.bytes(3)?, row.bytes(4)?))
+        };
+        let (head, size, run, bytes, body) = read(row).map_err(|failure| failed(doing, failure))?;
+        let input = Input { body, ..input(id, &head, size)? };
+        Ok(Job { id, input, run: Run { bytes, ..run_of(id, &run)? }, claim: kind })
+    }
+
+    fn repair(&self, slot: &Slot, id: Id, kind: Kind, reason: &str, run: Run) -> Result<Option<Job>> {
+        let doing = "setting a record aside";
+        let statement = "INSERT INTO afterack_damaged (id, reason, head, run, bytes) \
+                         SELECT j.id, $1, j.head, r.run, r.bytes FROM afterack_runs r \
+                         JOIN afterack_jobs j ON j.id = r.id WHERE r.owner = $2 AND r.id = $3 RETURNING head";
+        let parameters = [reason.into(), token(slot).into(), id.to_string().into()];
+        let rows = self.run(doing, statement, &parameters)?;
+        let Some(head) = read_all(&rows, doing, |row| Ok(row.text(0)?.to_owned()))?.pop() else {
+            return Ok(None);
+        };
+        let input = match input(id, &head, 0) {
+            Ok(input) => input,
+            Err(_) => {
+                let head = serde_json::to_string(&Input::default()).expect("a struct with plain fields");
+                let statement = "UPDATE afterack_jobs SET head = $1 WHERE id = $2";
+                self.run(doing, statement, &[head.into(), id.to_string().into()])?;
+                Input::default()
+            }
+        };
+        let mut job = Job { id, input, run, claim: kind };
+        self.save(slot, &mut job)?;
+        Ok(Some(job))
+    }
+
+    fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
+        let statement =
+            "UPDATE afterack_runs SET run = $1, bytes = $2 WHERE id = $3 AND owner = $4 RETURNING id";
+        let run = Run { version: job.run.version + 1, bytes: Vec::new(), ..job.run.clone() };
+        let text = serde_json::to_string(&run).expect("these are structs with plain fields");
+        let parameters =
+            [text.into(), job.run.bytes.clone().into(), job.id.to_string().into(), token(slot).into()];
+        if !self.changes("saving a job", statement, &parameters)? {
+            return Err(StoreError::Lost);
+        }
+        job.run.version += 1;
+        Ok(())
+    }
+
+    fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()> {
+        self.save(slot, job)
+    }
+
+    fn release(&self, slot: &Slot, job: &Job, _: Time, _: Duration) -> Result<()> {
+        let due = Due::of(job.id, &job.run);
+        let wait = due.and_then(|due| due.wait);
+        let end = job.run.end.as_ref();
+        // A clock that was behind lets nothing go before what has ended earlier.
+        let statement = "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
+                         ended = $5, finished = CASE WHEN $5 IS NULL THEN NULL ELSE GREATEST($6, COALESCE( \
+                         (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END \
+                         WHERE id = $7 AND owner = $8 RETURNING id";
+        let parameters = [
+            due.map_or(2, |due| kind_number(due.kind)).into(),
+            i64::from(wait.is_some()).into(),
+            due.map(|due| due.time.0 as i64).into(),
+            wait.map(|wait| wait.since.0 as i64).into(),
+            end.map(|end| end.state.name()).into(),
+            end.map_or(0, |end| end.finished.0 as i64).into(),
+            job.id.to_string().into(),
+            token(slot).into(),
+        ];
+        if !self.changes("releasing a job", statement, &parameters)? {
+            return Err(StoreError::Lost);
+        }
+        if end.is_some() && job.claim != Kind::Tell {
+            fault::trace("settled", job.id, job.run.version);
+        }
+        Ok(())
+    }
+
+    fn note_untold(&self) -> Result<()> {
+        let statement = "UPDATE afterack_totals SET count = count + 1 WHERE name = 'untold' AND part = 0";
+        self.run("counting", statement, &[]).map(drop)
+    }
+
+    /// Claims of holders who have none of the slots any more: they died while they claimed or were succeeded.
+    fn unfinished(&self) -> Result<Vec<String>> {
+        let statement = "SELECT DISTINCT owner FROM afterack_runs WHERE owner IS NOT NULL AND NOT EXISTS \
+                         (SELECT 1 FROM afterack_slots WHERE token = owner)";
+        let rows = self.run("looking for claims", statement, &[])?;
+        read_all(&rows, "looking for claims", |row| Ok(row.text(0)?.to_owned()))
+    }
+
+    fn finish(&self, unfinished: &str) -> Result<()> {
+        let statement = "UPDATE afterack_runs SET owner = NULL WHERE owner = $1 AND NOT EXISTS \
+                         (SELECT 1 FROM afterack_slots WHERE token = $1)";
+        self.run("giving claims back", statement, &[unfinished.into()]).map(drop)
+    }
+
+    fn remove_expired(&self, now: Time, keep: Duration) -> Result<Option<Time>> {
+        let statement = format!(
+            "DELETE FROM afterack_runs WHERE id IN (SELECT id FROM afterack_runs \
+             WHERE owner IS NULL AND due IS NULL AND finished <= $1 \
+             ORDER BY finished LIMIT {REMOVED} FOR UPDATE SKIP LOCKED) RETURNING id"
+        );
+        let until = now.0.saturating_sub(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
+        self.run("removing jobs", &statement, &[number(Time(until))])?;
+        self.expires(keep)
+    }
+
+    fn expires(&self, keep: Duration) -> Result<Option<Time>> {
+        let statement = "SELECT min(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL";
+        let rows = self.run("looking for what has ended", statement, &[])?;
+        let first = read_all(&rows, "looking for what has ended", |row| row.integer_if_any(0))?;
+        Ok(first.into_iter().flatten().next().map(|first| Time(first as u64) + keep))
+    }
+
+    fn admit(&self, most: usize, now: Time) -> Result<Option<Waiter>> {
+        if most == 0 {
+            return Ok(None);
+        }
+        let doing = "counting clients that wait";
+        let waiter = Waiter { name: format!("{:016x}", self.host.random()) };
+        let (until, latest) = (now + LONGEST_WAIT, now + LONGEST_WAIT + TOLERANCE);
+        let statement = "INSERT INTO afterack_waiters (name, until) VALUES ($1, $2)";
+        self.run(doing, statement, &[waiter.name.as_str().into(), number(until)])?;
+        let count = "SELECT count(*) FROM afterack_waiters WHERE until >= $1 AND until <= $2";
+        let earliest = Time(now.0.saturating_sub(TOLERANCE.as_millis() as u64));
+        let rows = self.run(doing, count, &[number(earliest), number(latest)])?;
+        let waiting = read_all(&rows, doing, |row| row.integer(0))?.pop().unwrap_or_default();
+        if waiting as usize <= most {
+            return Ok(Some(waiter));
+        }
+        self.dismiss(waiter)?;
+        let statement = "DELETE FROM afterack_waiters WHERE until < $1 OR until > $2";
+        self.run(doing, statement, &[number(earliest), number(latest)])?;
+        Ok(None)
+    }
+
+    fn dismiss(&self, waiter: Waiter) -> Result<()> {
+        let statement = "DELETE FROM afterack_waiters WHERE name = $1";
+        self.run("dismissing a client", statement, &[waiter.name.into()]).map(drop)
+    }
+
+    fn counts(&self) -> Result<Counts> {
+        let doing = "counting jobs";
+        let statement = "SELECT 'waiting', count(*) FROM afterack_runs \
+                         WHERE owner IS NULL AND due IS NOT NULL AND kind IN (0, 1) \
+                         UNION ALL SELECT 'telling', count(*) FROM afterack_runs \
+                         WHERE owner IS NULL AND due IS NOT NULL AND kind = 2 \
+                         UNION ALL SELECT 'running', count(*) FROM afterack_runs \
+                         WHERE owner IS NOT NULL AND kind IN (0, 1) \
+                         UNION ALL SELECT 'telling', count(*) FROM afterack_runs \
+                         WHERE owner IS NOT NULL AND kind = 2 \
+                         UNION ALL SELECT 'drains', count(*) FROM afterack_slots \
+                         WHERE token IS NOT NULL AND beat >= 0 AND role NOT IN ('alone', 'watch') \
+                         UNION ALL SELECT name, CAST(sum(count) AS BIGINT) FROM afterack_totals GROUP BY name";
+        let rows = self.run(doing, statement, &[])?;
+        let rows = read_all(&rows, doing, |row| Ok((row.text(0)?.to_owned(), row.integer(1)? as u64)))?;
+        let count = |name: &str| rows.iter().filter(|row| row.0 == name).map(|row| row.1).sum::<u64>();
+        let ended = [State::Succeeded, State::Failed, State::Cancelled];
+        Ok(Counts {
+            waiting: (count("waiting") as usize).saturating_sub(self.cancelled()?),
+            running: count("running") as usize,
+            untold: count("telling") as usize,
+            drains: count("drains") as usize,
+            given_up: count("untold"),
+            ended: ended.map(|state| (state, count(state.name()))),
+        })
+    }
+}
+
+/// What a row of the queue says.
+enum Entry {
+    Due(Due),
+    /// When the first of the others is due, if there is one.
+    Next(Option<Time>),
+    /// Nothing that this component has put there.
+    Foreign,
+}
+
+fn due_of(row: &Row) -> std::result::Result<Entry, Failure> {
+    let time = |column| Ok(row.integer_if_any(column)?.map(|time| Time(time as u64)));
+    let kind = match row.integer(1)? {
+        0 => Kind::Work,
+        1 => Kind::Suspect,
+        2 => Kind::Tell,
+        _ => return time(2).map(Entry::Next),
+    };
+    let (Some(id), Some(due)) = (Id::parse(row.text(0)?), time(2)?) else { return Ok(Entry::Foreign) };
+    let wait = time(3)?.map(|since| Wait { until: due, since });
+    Ok(Entry::Due(Due { time: due, id, kind, wait }))
+}
+
+fn kind_number(kind: Kind) -> i64 {
+    match kind {
+        Kind::Work => 0,
+        Kind::Suspect => 1,
+        Kind::Tell => 2,
+    }
+}
+
+/// What a job of this kind is claimed for.
+fn claimed_for(kind: i64) -> Option<Kind> {
+    match kind {
+        0 | 1 => Some(Kind::Work),
+        2 => Some(Kind::Tell),
+        _ => None,
+    }
+}
+
+fn role(text: &str) -> Option<Role> {
+    match text {
+        "alone" => Some(Role::Alone),
+        "watch" => Some(Role::Watch),
+        number => number.parse().ok().filter(|number| *number < SLOTS).map(Role::Drain),
+    }
+}
+
+/// A sign of life: a holder's token, which stays, and how often he has renewed it.
+fn sign(token: &str, beat: i64) -> Sign {
+    Sign(format!("{token}.{beat}"))
+}
+
+fn token(slot: &Slot) -> &str {
+    slot.sign.0.rsplit_once('.').map_or("", |(token, _)| token)
+}
+
+fn mark_values(mark: Mark) -> [Value; 3] {
+    let ask = match mark.ask {
+        Ask::Cancel => "cancel",
+        Ask::Retry => "retry",
+    };
+    [mark.id.to_string().into(), i64::from(mark.round).into(), ask.into()]
+}
+
+fn number(time: Time) -> Value {
+    Value::Integer(i64::try_from(time.0).unwrap_or(i64::MAX))
+}
+
+fn number_of(count: usize) -> Value {
+    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn id(row: &Row, column: usize) -> std::result::Result<Id, Failure> {
+    let text = row.text(column)?;
+    Id::parse(text).ok_or_else(|| Failure::Other(format!("`{text}` is no job's id")))
+}
+
+fn input(id: Id, head: &str, size: i64) -> Result<Input> {
+    let input: Input = serde_json::from_str(head)
+        .map_err(|error| StoreError::Damaged { id, reason: format!("its head: {error}") })?;
+    Ok(Input { size: size as usize, ..input })
+}
+
+/// How far a job has come; nothing is written of one that has not begun.
+fn run_of(id: Id, text: &str) -> Result<Run> {
+    if text.is_empty() {
+        return Ok(Run::default());
+    }
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Damaged { id, reason: format!("its course: {error}") })
+}
+
+fn read_all<T>(
+    rows: &[Row],
+    doing: &str,
+    read: impl FnMut(&Row) -> std::result::Result<T, Failure>,
+) -> Result<Vec<T>> {
+    rows.iter().map(read).collect::<std::result::Result<_, _>>().map_err(|failure| failed(doing, failure))
+}
+
+fn failed(doing: &str, failure: Failure) -> StoreError {
+    let error = io::Error::other(failure.to_string());
+    StoreError::Failed { doing: format!("the database, {doing}"), error }
+}
+
+fn newer_schema(found: i64) -> String {
+    format!(
+        "its schema has version {found}, and this component knows {} (a newer one has been here)",
+        schema::VERSION
+    )
+}

@@ -1,0 +1,126 @@
+//! The tables, made and brought up to date by the component itself.
+//!
+//! ```text
+//! afterack_meta      the version of this schema
+//! afterack_jobs      what was accepted; a row never changes
+//! afterack_runs      how far each job has come, where it waits (`due`), or whose claim it is (`owner`)
+//! afterack_slots     who holds each slot (`token`), and how often he has given a sign of life (`beat`)
+//! afterack_marks     what clients ask of a job
+//! afterack_waiters   clients that wait for an answer
+//! afterack_totals    how many jobs have ended in each way, in parts that are added to independently
+//! afterack_damaged   what made no sense, set aside
+//! ```
+//!
+//! A job that is recorded begins by a trigger, and so does the counting of those that end and the removal of
+//! what belongs to one that goes: each is one statement, whole or not at all, in both dialects.
+
+use super::super::Role;
+use super::database::Dialect;
+
+/// The version of the schema that is described here.
+pub const VERSION: i64 = 1;
+
+/// Into how many parts the jobs that end are counted.
+const PARTS: i64 = 16;
+
+const TABLES: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS afterack_meta (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS afterack_jobs (
+        id TEXT PRIMARY KEY,
+        created BIGINT NOT NULL,
+        head TEXT NOT NULL,
+        key TEXT UNIQUE,
+        size BIGINT NOT NULL,
+        body BYTEA NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS afterack_runs (
+        id TEXT PRIMARY KEY,
+        owner TEXT,
+        kind BIGINT NOT NULL,
+        waits BIGINT NOT NULL,
+        due BIGINT,
+        since BIGINT,
+        ended TEXT,
+        finished BIGINT,
+        run TEXT NOT NULL,
+        bytes BYTEA)",
+    "CREATE INDEX IF NOT EXISTS afterack_queue ON afterack_runs (kind, waits, due, id)
+        WHERE owner IS NULL AND due IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS afterack_claims ON afterack_runs (owner, kind, id) WHERE owner IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS afterack_waits ON afterack_runs (since)
+        WHERE owner IS NULL AND due IS NOT NULL AND since IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS afterack_ended ON afterack_runs (finished)
+        WHERE owner IS NULL AND due IS NULL",
+    "CREATE TABLE IF NOT EXISTS afterack_slots (
+        role TEXT PRIMARY KEY, token TEXT, beat BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS afterack_marks (
+        id TEXT NOT NULL, round BIGINT NOT NULL, ask TEXT NOT NULL, PRIMARY KEY (id, round, ask))",
+    "CREATE TABLE IF NOT EXISTS afterack_waiters (name TEXT PRIMARY KEY, until BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS afterack_totals (
+        name TEXT NOT NULL, part BIGINT NOT NULL, count BIGINT NOT NULL, PRIMARY KEY (name, part))",
+    "CREATE TABLE IF NOT EXISTS afterack_damaged (
+        id TEXT NOT NULL, reason TEXT NOT NULL, head TEXT, run TEXT, bytes BYTEA)",
+];
+
+/// What happens beside a statement: its name, when, and the statements.
+const TRIGGERS: [(&str, &str, &str); 3] = [
+    (
+        "afterack_begin",
+        "AFTER INSERT ON afterack_jobs FOR EACH ROW",
+        "INSERT INTO afterack_runs (id, kind, waits, due, run) VALUES (NEW.id, 0, 0, NEW.created, '');",
+    ),
+    (
+        "afterack_end",
+        "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW \
+         WHEN (NEW.ended IS NOT NULL AND OLD.ended IS NULL)",
+        "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended AND part = NEW.finished % 16;",
+    ),
+    (
+        "afterack_gone",
+        "AFTER DELETE ON afterack_runs FOR EACH ROW",
+        "DELETE FROM afterack_jobs WHERE id = OLD.id;",
+    ),
+];
+
+/// The statements that make what of the schema is missing, to be run as one.
+pub fn statements(dialect: Dialect) -> Vec<String> {
+    let mut statements: Vec<_> = TABLES.iter().map(|table| dialect.adapt(table).into_owned()).collect();
+    for (name, when, what) in TRIGGERS {
+        match dialect {
+            Dialect::Sqlite => {
+                statements.push(format!("CREATE TRIGGER IF NOT EXISTS {name} {when} BEGIN {what} END"));
+            }
+            Dialect::Postgres => {
+                statements.push(format!(
+                    "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql \
+                     AS $body$ BEGIN {what} RETURN NULL; END $body$"
+                ));
+                statements.push(format!("DROP TRIGGER IF EXISTS {name} ON {}", table_of(when)));
+                statements.push(format!("CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"));
+            }
+        }
+    }
+    statements.extend(rows());
+    statements
+}
+
+/// The table that a trigger is for.
+fn table_of(when: &str) -> &str {
+    when.split(" ON ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default()
+}
+
+/// The rows that are always there.
+pub fn rows() -> Vec<String> {
+    let slots: Vec<_> = Role::all().map(|role| format!("('{role}', 0)")).collect();
+    let parts = ["succeeded", "failed", "cancelled"]
+        .iter()
+        .flat_map(|name| (0..PARTS).map(move |part| format!("('{name}', {part}, 0)")));
+    let totals: Vec<_> = parts.chain(["('untold', 0, 0)".to_owned()]).collect();
+    let insert = |table: &str, columns: &str, values: &[String]| {
+        format!("INSERT INTO {table} ({columns}) VALUES {} ON CONFLICT DO NOTHING", values.join(", "))
+    };
+    vec![
+        insert("afterack_slots", "role, beat", &slots),
+        insert("afterack_totals", "name, part, count", &totals),
+        insert("afterack_meta", "name, value", &[format!("('schema', {VERSION})")]),
+    ]
+}

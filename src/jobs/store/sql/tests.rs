@@ -1,0 +1,127 @@
+//! The suite on SQLite, and what is a database's alone.
+
+use std::path::PathBuf;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, ToSql};
+
+use super::*;
+use crate::jobs::host::tests::Native;
+use crate::jobs::store::suite::*;
+
+suite!(File);
+
+/// A database file that goes when it is dropped.
+struct File(PathBuf);
+
+/// SQLite as a host embeds it.
+struct Sqlite(Connection);
+
+impl File {
+    fn connection(&self) -> Connection {
+        let connection = Connection::open(&self.0).unwrap();
+        connection.busy_timeout(Duration::ZERO).unwrap();
+        connection
+    }
+
+    fn count(&self, statement: &str) -> usize {
+        let waits = self.connection();
+        waits.busy_timeout(PATIENCE).unwrap();
+        waits.query_row(statement, [], |row| row.get(0)).unwrap()
+    }
+}
+
+impl Fixture for File {
+    fn unmade() -> File {
+        let file = File(std::env::temp_dir().join(format!("afterack-{}.sqlite", Id::new(&Native))));
+        let mode = "PRAGMA journal_mode = WAL";
+        file.connection().query_row(mode, [], |row| row.get::<_, String>(0)).unwrap();
+        file
+    }
+
+    fn store(&self) -> Box<dyn Store> {
+        Box::new(Sql::new(Sqlite(self.connection()), Rc::new(Native)))
+    }
+
+    fn jobs(&self) -> usize {
+        self.count("SELECT count(*) FROM afterack_jobs")
+    }
+
+    fn leftovers(&self) -> usize {
+        self.count(
+            "SELECT (SELECT count(*) FROM afterack_damaged)
+                + (SELECT count(*) FROM afterack_jobs WHERE id NOT IN (SELECT id FROM afterack_runs))
+                + (SELECT count(*) FROM afterack_runs WHERE id NOT IN (SELECT id FROM afterack_jobs))",
+        )
+    }
+
+    fn dump(&self) -> Vec<(String, Vec<u8>)> {
+        let connection = self.connection();
+        let mut dump = Vec::new();
+        for table in ["jobs", "runs", "slots", "marks", "totals", "meta", "damaged"] {
+            let mut statement = connection.prepare(&format!("SELECT * FROM afterack_{table}")).unwrap();
+            let columns = statement.column_count();
+            let mut rows = statement.query([]).unwrap();
+            while let Some(row) = rows.next().unwrap() {
+                let values: Vec<_> =
+                    (0..columns).map(|column| format!("{:?}", row.get_ref(column))).collect();
+                dump.push((table.to_owned(), values.join(" ").into_bytes()));
+            }
+        }
+        dump.sort();
+        dump
+    }
+
+    fn bring_back_key(&self, _: &str, _: Id) {}
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", self.0.display()));
+        }
+    }
+}
+
+impl Database for Sqlite {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
+        let run = || {
+            let mut statement = self.0.prepare_cached(statement)?;
+            let columns = statement.column_count();
+            let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let values = (0..columns).map(|column| {
+                    Ok(match row.get_ref(column)? {
+                        ValueRef::Null => Value::Null,
+                        ValueRef::Integer(number) => Value::Integer(number),
+                        ValueRef::Real(_) => panic!("no statement gives a real number"),
+                        ValueRef::Text(text) => Value::Text(String::from_utf8(text.into()).unwrap()),
+                        ValueRef::Blob(bytes) => Value::Bytes(bytes.into()),
+                    })
+                });
+                found.push(Row::new(values.collect::<rusqlite::Result<_>>()?));
+            }
+            Ok(found)
+        };
+        run().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Failure::Busy,
+            _ => Failure::Other(error.to_string()),
+        })
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Value::Null => ValueRef::Null,
+            Value::Integer(number) => ValueRef::Integer(*number),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
