@@ -8,15 +8,39 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::store::SLOTS;
+use super::store::{Location, SLOTS};
 use crate::mail::{Address, MailError, Smtp};
 use crate::{BODY_LIMIT, IDLE, Problem, StatusCode};
+
+/// The names of all settings.
+#[cfg(any(feature = "spin", test))]
+const NAMES: [&str; 19] = [
+    "AFTERACK_STORE",
+    "AFTERACK_DRAINS",
+    "AFTERACK_LANES",
+    "AFTERACK_QUEUE",
+    "AFTERACK_LEASE",
+    "AFTERACK_BUDGET",
+    "AFTERACK_SELF",
+    "AFTERACK_ATTEMPTS",
+    "AFTERACK_BACKOFF",
+    "AFTERACK_KEEP",
+    "AFTERACK_NOTIFY_FOR",
+    "AFTERACK_BODY",
+    "AFTERACK_IDLE",
+    "AFTERACK_WAITERS",
+    "AFTERACK_TOKEN",
+    "AFTERACK_ORIGINS",
+    "AFTERACK_SMTP",
+    "AFTERACK_MAIL_FROM",
+    "AFTERACK_NOTIFY_ALLOW",
+];
 
 /// The settings of this invocation.
 #[derive(Debug)]
 pub struct Config {
-    /// `AFTERACK_STORE`: the directory that jobs are kept in.
-    pub store: String,
+    /// `AFTERACK_STORE`: where jobs are kept.
+    pub store: Location,
     /// `AFTERACK_DRAINS`: how many instances run jobs at once.
     pub drains: usize,
     /// `AFTERACK_LANES`: how many jobs each of them runs at once.
@@ -59,7 +83,7 @@ impl Default for Config {
     fn default() -> Config {
         const SECOND: Duration = Duration::from_secs(1);
         Config {
-            store: "/data".into(),
+            store: Location::default(),
             drains: 4,
             lanes: 64,
             queue: 100_000,
@@ -91,11 +115,7 @@ impl Config {
         thread_local! {
             static CONFIG: OnceCell<Result<Rc<Config>, String>> = const { OnceCell::new() };
         }
-        let read = || {
-            Config::parse(wasi::cli::environment::get_environment())
-                .map(Rc::new)
-                .map_err(|mistakes| mistakes.join("; "))
-        };
+        let read = || Config::parse(settings()).map(Rc::new).map_err(|mistakes| mistakes.join("; "));
         let config = CONFIG.with(|config| config.get_or_init(read).clone());
         config.map_err(|mistakes| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, mistakes))
     }
@@ -107,7 +127,7 @@ impl Config {
             let Some(setting) = name.strip_prefix("AFTERACK_") else { continue };
             let wrong = |reason: String| format!("{name}: {reason}");
             let result = match setting {
-                "STORE" => store(&value).map(|store| config.store = store),
+                "STORE" => value.parse().map(|store| config.store = store),
                 "DRAINS" => number(&value, 1..=SLOTS).map(|drains| config.drains = drains),
                 "LANES" => number(&value, 1..=10_000).map(|lanes| config.lanes = lanes),
                 "QUEUE" => number(&value, 1..=10_000_000).map(|queue| config.queue = queue),
@@ -134,6 +154,27 @@ impl Config {
     }
 }
 
+/// The settings, by their names: environment variables.
+#[cfg(not(feature = "spin"))]
+fn settings() -> Vec<(String, String)> {
+    wasi::cli::environment::get_environment()
+}
+
+/// The settings, by their names: in Spin, application variables, and environment variables over them. An empty
+/// variable is none.
+#[cfg(feature = "spin")]
+fn settings() -> Vec<(String, String)> {
+    let environment = wasi::cli::environment::get_environment();
+    let is_free = |name: &&str| !environment.iter().any(|(other, _)| other == name);
+    let variable = |name: &str| {
+        let value = spin_sdk::variables::get(&name.strip_prefix("AFTERACK_")?.to_ascii_lowercase()).ok()?;
+        (!value.is_empty()).then(|| (name.to_owned(), value))
+    };
+    let variables: Vec<_> =
+        NAMES.iter().filter(|name| is_free(name)).filter_map(|name| variable(name)).collect();
+    environment.into_iter().chain(variables).collect()
+}
+
 /// A number of bytes: `1000`, `64KiB`, `1MiB`. At most 64 MiB, which an instance can still hold.
 fn size(text: &str) -> Result<u64, String> {
     const MOST: u64 = 64 << 20;
@@ -147,13 +188,6 @@ fn size(text: &str) -> Result<u64, String> {
         Some(size) if size <= MOST => Ok(size),
         Some(_) => Err(format!("{text} is out of range (at most 64MiB)")),
         None => Err(format!("invalid size `{text}` (expected e.g. 1000, 64KiB, 1MiB)")),
-    }
-}
-
-fn store(text: &str) -> Result<String, String> {
-    match text.strip_prefix("dir:") {
-        Some(path) if path.starts_with('/') => Ok(path.into()),
-        _ => Err(format!("invalid store `{text}` (expected dir: and an absolute path, e.g. dir:/data)")),
     }
 }
 
@@ -285,7 +319,7 @@ pub mod tests {
             ("AFTERACK_ORIGINS", "https://a.org http://localhost:3000"),
         ])
         .unwrap();
-        assert_eq!(config.store, "/var/jobs");
+        assert_eq!(config.store, Location::Dir("/var/jobs".into()));
         assert_eq!((config.lanes, config.lease), (250, Duration::from_secs(60)));
         assert_eq!(config.backoff, Duration::from_millis(10)..=Duration::from_secs(2));
         assert_eq!(config.base.as_deref(), Some("http://127.0.0.1:8080"));
@@ -336,6 +370,14 @@ pub mod tests {
             assert!(mistake.starts_with(text), "{mistake}");
         }
         assert_eq!(mistakes.len(), 15);
+    }
+
+    #[test]
+    fn every_setting_has_its_name_in_the_list() {
+        for name in NAMES {
+            let mistakes = config(&[(name, "\u{0}")]).unwrap_err();
+            assert!(!mistakes[0].contains("unknown"), "{mistakes:?}");
+        }
     }
 
     #[test]

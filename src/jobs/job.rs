@@ -208,11 +208,6 @@ impl Wait {
     pub fn new(now: Time, time: Duration) -> Wait {
         Wait { until: now + time, since: now }
     }
-
-    /// How long it was meant to be.
-    pub fn length(&self) -> Duration {
-        self.until.since(self.since)
-    }
 }
 
 impl Run {

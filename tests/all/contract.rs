@@ -1,16 +1,16 @@
 //! Jobs over HTTP: what the README promises of each request.
 
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use crate::host::{Folder, Kind, Setup, on_every_host, on_every_host_with_a_folder};
 use crate::jobs::{Client, JSON, component, id};
+use crate::storage::Storage;
 use crate::wire::Connection;
 
 const FOREVER: &str = r#"{"steps":10000,"step_ms":100}"#;
 
-on_every_host! {
+on_every_host_with_a_folder! {
     /// Nothing is mounted: a job that cannot be recorded is never acknowledged.
     fn without_a_store_nothing_is_acknowledged(kind: Kind) -> String {
         let host = Setup::new(kind, "afterack").start();
@@ -23,7 +23,7 @@ on_every_host! {
     }
 }
 
-on_every_host_with_a_folder! {
+on_every_host! {
     fn a_job_is_shown_from_its_ack_to_its_output(kind: Kind) -> String {
         let data = Folder::new();
         let host = component(kind, &data.0).start();
@@ -189,7 +189,7 @@ on_every_host_with_a_folder! {
         }
         let id = acks[0].json()["id"].as_str().unwrap().to_owned();
         client.wait_for(&id, "succeeded");
-        assert_eq!(fs::read_dir(data.0.join("jobs")).unwrap().count(), 1);
+        assert_eq!(Storage::of(kind, &data.0).jobs().len(), 1);
         // Its real state, and quotes make no difference.
         assert_eq!(post("\"once\"", input).json()["state"], "succeeded");
         assert_eq!(post("once", input).json()["id"], id.as_str());
@@ -335,10 +335,9 @@ on_every_host_with_a_folder! {
             thread::sleep(std::time::Duration::from_millis(200));
         }
         assert!(begun.elapsed().as_secs_f64() > 1.5, "it went after {:?}", begun.elapsed());
-        for folder in ["jobs", "done"] {
-            assert!(!data.0.join(folder).join(&id).exists(), "{folder}");
-        }
-        assert_eq!(fs::read_dir(data.0.join("keys")).unwrap().count(), 0);
+        let storage = Storage::of(kind, &data.0);
+        assert!(!storage.jobs().contains(&id));
+        assert_eq!(storage.keys(), 0);
         "yes".into()
     }
 }

@@ -1,13 +1,13 @@
 //! Hosts that are killed: what was acknowledged is done all the same, once.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::host::{Folder, Host, Kind, on_every_host_with_a_folder};
+use crate::host::{Folder, Host, Kind, on_every_host};
 use crate::jobs::{Client, JSON, component, id, request, with_faults};
 use crate::mail::Mailbox;
+use crate::storage::Storage;
 use crate::wire::Connection;
 
 /// What the component says of its jobs in a build with faults, over the lives of all hosts.
@@ -40,7 +40,7 @@ impl Traces {
     }
 }
 
-on_every_host_with_a_folder! {
+on_every_host! {
     /// At random moments, while jobs are posted and run. SOAK=1000 for more rounds than 50.
     fn no_acknowledged_job_is_lost_or_done_twice_by_killed_hosts(kind: Kind) -> String {
         const JOBS: usize = 20;
@@ -81,9 +81,9 @@ on_every_host_with_a_folder! {
         wait_until_idle(&host);
         traces.take(&host);
         // Those that were recorded and not acknowledged are done, too.
-        let done = fs::read_dir(data.0.join("done")).unwrap().count();
-        assert!(done >= ids.len() && fs::read_dir(data.0.join("queue")).unwrap().next().is_none());
-        assert_eq!(fs::read_dir(data.0.join("damaged")).unwrap().count(), 0);
+        let storage = Storage::of(kind, &data.0);
+        assert!(storage.done() >= ids.len() && storage.done() == storage.jobs().len());
+        assert_eq!((storage.waiting(), storage.damaged()), (0, 0));
         "yes".into()
     }
 
@@ -97,13 +97,12 @@ on_every_host_with_a_folder! {
         let job = Client(&host).job(&input);
         Client(&host).wait_until(&job, |job| job["state"] == "queued" && job["attempts"] == 1);
         host.kill();
-        let bucket = fs::read_dir(data.0.join("queue")).unwrap().next().expect("a bucket").unwrap().path();
-        assert!(bucket.is_dir(), "{}", bucket.display());
+        assert_eq!(Storage::of(kind, &data.0).waiting(), 1);
         let host = component(kind, &data.0).start();
         Client(&host).get("/healthz");
         host.wait_for_output(&format!("job {job} succeeded"));
         assert!((WAIT..WAIT * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-        assert_eq!(fs::read_dir(data.0.join("queue")).unwrap().count(), 0);
+        assert_eq!(Storage::of(kind, &data.0).waiting(), 0);
         "yes".into()
     }
 
@@ -111,7 +110,7 @@ on_every_host_with_a_folder! {
     fn a_host_may_die_between_any_two_steps(kind: Kind) -> String {
         for point in ["recorded", "answered", "claimed", "worked", "stored", "ended", "told"] {
             let (data, mailbox) = (Folder::new(), Mailbox::start());
-            let mail = kind == Kind::Wasmtime;
+            let mail = kind != Kind::Wash;
             let setup = || {
                 with_faults(kind, &data.0)
                     .variable("AFTERACK_SMTP", &mailbox.url)
@@ -133,8 +132,7 @@ on_every_host_with_a_folder! {
             let mut traces = Traces::default();
             traces.take(&host);
             host.kill();
-            let id = fs::read_dir(data.0.join("jobs")).unwrap().next().unwrap().unwrap();
-            let id = id.file_name().into_string().unwrap();
+            let id = Storage::of(kind, &data.0).jobs().pop().unwrap();
             let host = setup().start();
             Client(&host).wait_for(&id, "succeeded");
             if mail {
@@ -220,10 +218,7 @@ on_every_host_with_a_folder! {
         Client(&host).wait_until(&id, |job| job["progress"]["done"] == 1);
         host.kill();
         let host = component(kind, &data.0).start();
-        let mut slots = fs::read_dir(data.0.join("slots")).unwrap().map(|slot| slot.unwrap().path());
-        let watch = slots.find(|slot| slot.file_name().unwrap().to_str().unwrap().starts_with("watch")).unwrap();
-        let held = "watch.000000000000dead";
-        fs::rename(&watch, watch.with_file_name(held)).unwrap();
+        Storage::of(kind, &data.0).hold_watch();
         assert_eq!(Client(&host).get("/healthz").status, 200);
         host.wait_for_output(&format!("{id} succeeded"));
         "yes".into()

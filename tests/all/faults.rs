@@ -8,7 +8,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::crashes::Random;
-use crate::host::{Folder, Kind, Setup, free_address, on_every_host_with_a_folder};
+use crate::host::{Folder, Kind, Setup, free_address, on_every_host, on_every_host_with_a_folder};
 use crate::jobs::{Client, JSON, component, id};
 use crate::mail::Mailbox;
 use crate::wire::Connection;
@@ -71,7 +71,7 @@ impl Silent {
     }
 }
 
-on_every_host_with_a_folder! {
+on_every_host! {
     fn a_key_never_answers_for_a_job_that_is_not_there(kind: Kind) -> String {
         let data = Folder::new();
         let host = component(kind, &data.0).variable("AFTERACK_KEEP", "1s").start();
@@ -234,6 +234,22 @@ on_every_host_with_a_folder! {
         "yes".into()
     }
 
+    /// Nobody answers for as long as it is tried.
+    fn a_target_that_is_given_up_shows_in_the_job_and_in_the_metrics(kind: Kind) -> String {
+        let data = Folder::new();
+        let setup = component(kind, &data.0).variable("AFTERACK_NOTIFY_FOR", "2s").variable("AFTERACK_BACKOFF", "1s..1s");
+        let host = with_mail(setup, free_address()).start();
+        let client = Client(&host);
+        let job = id(&client.post(NOTIFY, SHORT));
+        let told = client.wait_until(&job, |job| job["notifications"][0]["state"] == "failed");
+        assert_eq!(told["state"], "succeeded", "{told}");
+        assert!(told["notifications"][0]["error"].is_string(), "{told}");
+        assert_eq!((client.metric("afterack_notifications_failed_total"), client.metric("afterack_untold")), (1, 0));
+        "yes".into()
+    }
+}
+
+on_every_host_with_a_folder! {
     /// A folder without its empty folders, and one that is not there at all.
     fn a_store_is_made_where_it_is_missing(kind: Kind) -> String {
         let data = Folder::new();
@@ -261,20 +277,6 @@ on_every_host_with_a_folder! {
         let host = setup().start();
         assert_eq!(Client(&host).get("/healthz").status, 200);
         Client(&host).job(SHORT);
-        "yes".into()
-    }
-
-    /// Nobody answers for as long as it is tried.
-    fn a_target_that_is_given_up_shows_in_the_job_and_in_the_metrics(kind: Kind) -> String {
-        let data = Folder::new();
-        let setup = component(kind, &data.0).variable("AFTERACK_NOTIFY_FOR", "2s").variable("AFTERACK_BACKOFF", "1s..1s");
-        let host = with_mail(setup, free_address()).start();
-        let client = Client(&host);
-        let job = id(&client.post(NOTIFY, SHORT));
-        let told = client.wait_until(&job, |job| job["notifications"][0]["state"] == "failed");
-        assert_eq!(told["state"], "succeeded", "{told}");
-        assert!(told["notifications"][0]["error"].is_string(), "{told}");
-        assert_eq!((client.metric("afterack_notifications_failed_total"), client.metric("afterack_untold")), (1, 0));
         "yes".into()
     }
 }

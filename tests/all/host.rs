@@ -43,11 +43,16 @@ pub struct Host {
 pub const REUSE: &str = "--max-instance-reuse-count 128";
 
 /// What Spin says of everything that needs a directory to write to.
-const NO_FOLDER: &str = "no: it has no directory to write to";
+const NO_FOLDER: &str = "it has no directory to write to";
 
 impl Setup {
     /// A host for this component, such as `afterack` or `examples/guest`.
     pub fn new(kind: Kind, component: &str) -> Setup {
+        let component = match (kind, component) {
+            (Kind::Spin, "afterack") => "spin",
+            (Kind::Spin, "faults") => "spin-faults",
+            _ => component,
+        };
         let component = root().join(format!("target/wasm32-wasip2/release/{component}.wasm"));
         assert!(component.exists(), "{} is missing: run `make build`", component.display());
         Setup {
@@ -75,7 +80,7 @@ impl Setup {
         self
     }
 
-    /// The folder that the component sees as `/data`.
+    /// The folder that the component sees as `/data`; Spin keeps its database there.
     pub fn data(mut self, folder: &Path) -> Setup {
         self.data = Some(folder.into());
         self
@@ -93,7 +98,7 @@ impl Setup {
         self
     }
 
-    /// Arguments of `wasmtime serve`, divided by spaces.
+    /// Arguments of the host, divided by spaces.
     pub fn arguments(mut self, arguments: &str) -> Setup {
         self.arguments.extend(arguments.split_whitespace().map(str::to_owned));
         self
@@ -198,20 +203,23 @@ impl Setup {
 
     fn spin(self) -> Host {
         let folder = Folder::new();
-        let address = free_address();
+        let address = self.address.unwrap_or_else(free_address);
+        let state = self.data.clone().unwrap_or_else(|| folder.0.join("state"));
         let variables: String =
             self.variables.iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect();
         let manifest = format!(
             "spin_manifest_version = 2\n[application]\nname = \"test\"\nversion = \"0.1.0\"\n\
              [[trigger.http]]\nroute = \"/...\"\ncomponent = \"test\"\n\
              [component.test]\nsource = {:?}\nallowed_outbound_hosts = [\"*://*:*\"]\n\
+             sqlite_databases = [\"default\"]\n\
              [component.test.environment]\n{variables}",
             self.component
         );
         fs::write(folder.0.join("spin.toml"), manifest).unwrap();
         let mut command = self.command("spin".into());
         command.args(["up", "--listen", &address.to_string(), "--from"]).arg(folder.0.join("spin.toml"));
-        let server = Server::start(command);
+        command.arg("--state-dir").arg(state).args(&self.arguments);
+        let server = Server::start_group(command);
         server.wait_for("Serving http://");
         Host { address, server, _folder: Some(folder) }
     }

@@ -4,14 +4,15 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use crate::crashes::Random;
-use crate::host::{Folder, Kind, on_every_host_with_a_folder};
+use crate::host::{Folder, Kind, on_every_host, on_every_host_with_a_folder};
 use crate::jobs::{Client, JSON, component};
+use crate::storage::Storage;
 use crate::wire::Connection;
 
 /// The user `nobody`.
 const NOBODY: u32 = 65534;
 
-on_every_host_with_a_folder! {
+on_every_host! {
     fn ids_that_are_none_lead_nowhere(kind: Kind) -> String {
         let folder = Folder::new();
         fs::create_dir(folder.0.join("data")).unwrap();
@@ -49,7 +50,7 @@ on_every_host_with_a_folder! {
         chunked.send(format!("401\r\n{}\r\n0\r\n\r\n", padded(1025)));
         chunked.response("POST").problem(413);
         // Cut off half-way: nothing is recorded.
-        let jobs = || fs::read_dir(data.0.join("jobs")).unwrap().count();
+        let jobs = || Storage::of(kind, &data.0).jobs().len();
         let before = jobs();
         let mut cut = Connection::open(host.address);
         cut.send("POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"steps\":");
@@ -96,11 +97,13 @@ on_every_host_with_a_folder! {
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
         for entry in fs::read_dir(folder.0.join("data")).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(name.chars().all(|c| c.is_ascii_lowercase()), "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || "_-.".contains(c)), "{name}");
         }
         "yes".into()
     }
+}
 
+on_every_host_with_a_folder! {
     /// What is damaged is set aside with a line in the log; everything else goes on.
     fn damaged_and_foreign_files_stop_nothing(kind: Kind) -> String {
         let data = Folder::new();

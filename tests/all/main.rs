@@ -26,5 +26,6 @@ mod requests;
 mod reuse;
 mod service;
 mod standing;
+mod storage;
 mod time;
 mod world;

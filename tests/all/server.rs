@@ -1,6 +1,7 @@
-//! A child process that serves: its output is kept, its end is sure.
+//! A child process that serves: its output is kept, its end and that of its own children is sure.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -11,6 +12,8 @@ const START: Duration = Duration::from_secs(60);
 
 pub struct Server {
     child: Child,
+    /// It leads a group of its own, which ends with it.
+    leads_group: bool,
     output: Arc<(Mutex<Vec<String>>, Condvar)>,
 }
 
@@ -21,7 +24,15 @@ impl Server {
         let output = Arc::default();
         keep(child.stdout.take().unwrap(), &output);
         keep(child.stderr.take().unwrap(), &output);
-        Server { child, output }
+        Server { child, leads_group: false, output }
+    }
+
+    /// Starts a program whose child serves.
+    pub fn start_group(mut command: Command) -> Server {
+        command.process_group(0);
+        let mut server = Server::start(command);
+        server.leads_group = true;
+        server
     }
 
     /// The first line of output that has `text` in it.
@@ -55,6 +66,9 @@ fn keep(source: impl Read + Send + 'static, output: &Arc<(Mutex<Vec<String>>, Co
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if self.leads_group {
+            let _ = Command::new("sh").args(["-c", "kill -s KILL -- -$0", &self.pid().to_string()]).status();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::host::{Folder, Host, Kind, Setup, on_every_host, on_every_host_with_a_folder};
+use crate::host::{Folder, Host, Kind, Setup, on_every_host};
 use crate::jobs::{JSON, component};
 use crate::mail::Mailbox;
 use crate::wire::Connection;
@@ -17,7 +17,7 @@ fn with_mail(kind: Kind, data: &Path, mailbox: &Mailbox) -> Host {
         .start()
 }
 
-on_every_host_with_a_folder! {
+on_every_host! {
     fn a_job_is_acknowledged_at_once_and_mailed_about_when_it_is_done(kind: Kind) -> String {
         let mailbox = Mailbox::start();
         let data = Folder::new();

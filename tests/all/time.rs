@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::crashes::{Traces, wait_until_idle};
-use crate::host::{Folder, Host, Kind, Setup, on_every_host_with_a_folder, root};
+use crate::host::{Folder, Host, Kind, Setup, on_every_host, root};
 use crate::jobs::{Client, component, with_faults};
 
 const HOUR: i64 = 3_600_000;
@@ -46,7 +46,7 @@ impl Clock {
     }
 }
 
-on_every_host_with_a_folder! {
+on_every_host! {
     /// Its slots and its watch seem to be held for an hour to come.
     fn what_a_host_leaves_that_was_an_hour_ahead_goes_on_within_a_lease(kind: Kind) -> String {
         if kind == Kind::Wash {

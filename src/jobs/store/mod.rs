@@ -9,7 +9,9 @@
 //! What clients ask of a job that exists (cancel it, retry it) is a *mark* that the store keeps until a
 //! holder of a slot has seen to it. Only holders of slots move jobs.
 
+#[cfg(any(not(feature = "spin"), test))]
 mod dir;
+mod location;
 #[cfg(any(feature = "spin", test))]
 mod sql;
 
@@ -18,9 +20,11 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(any(not(feature = "spin"), test))]
 pub use dir::Dir;
 #[cfg(test)]
 pub use dir::model;
+pub use location::Location;
 
 use super::config::Config;
 use super::host::Host;
@@ -184,7 +188,14 @@ pub struct Counts {
 
 /// The store that the settings name.
 pub fn of(config: &Config, host: Rc<dyn Host>) -> Rc<dyn Store> {
-    Rc::new(Dir::mounted(&config.store, host))
+    match &config.store {
+        #[cfg(not(feature = "spin"))]
+        Location::Dir(path) => Rc::new(Dir::mounted(path, host)),
+        #[cfg(feature = "spin")]
+        Location::Sqlite(name) => Rc::new(sql::Sql::new(sql::spin::Sqlite::new(name), host)),
+        #[cfg(feature = "spin")]
+        Location::Postgres(url) => Rc::new(sql::Sql::new(sql::spin::Postgres::new(url), host)),
+    }
 }
 
 /// Where jobs are kept. Every method is one short, blocking call, as WASI 0.2 has them.

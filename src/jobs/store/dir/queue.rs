@@ -244,7 +244,7 @@ impl<F: Folder> Dir<F> {
         let Some(wait) = due.wait.filter(|wait| mend && wait.since > now + TOLERANCE) else {
             return Ok(Some(due));
         };
-        let wait = Wait::new(now, wait.length());
+        let wait = Wait::new(now, wait.until.since(wait.since));
         let mended = Due { time: wait.until, wait: Some(wait), ..due };
         match self.queue(&format!("{folder}/{}", name(&due)), mended, now) {
             Err(StoreError::Lost) => Ok(None),
@@ -279,7 +279,7 @@ impl<F: Folder> Dir<F> {
                 let is_wrong = due.wait.is_some_and(|wait| wait.since > now + TOLERANCE);
                 let result = match due.wait {
                     Some(wait) if mend && is_wrong => {
-                        let wait = Wait::new(now, wait.length());
+                        let wait = Wait::new(now, wait.until.since(wait.since));
                         self.queue(&inside, Due { time: wait.until, wait: Some(wait), ..due }, now)
                     }
                     _ if is_due => self.put_to_wait(&inside, due, now),

@@ -9,6 +9,8 @@
 
 mod database;
 mod schema;
+#[cfg(feature = "spin")]
+pub mod spin;
 #[cfg(test)]
 mod tests;
 
@@ -186,7 +188,7 @@ impl<D: Database> Store for Sql<D> {
         let head = serde_json::to_string(input).expect("these are structs with plain fields");
         let parameters = [
             id.to_string().into(),
-            number(id.created()),
+            number(Due::first(id).time),
             head.into(),
             input.key.clone().into(),
             (input.body.len() as i64).into(),

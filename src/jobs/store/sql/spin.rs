@@ -1,0 +1,159 @@
+//! Databases as Spin gives them to its components.
+
+use std::cell::OnceCell;
+
+use spin_sdk::{pg4, sqlite};
+
+use super::database::{Database, Dialect, Failure, Row, Value};
+
+/// One of Spin's SQLite databases, by a connection of this invocation's own.
+pub struct Sqlite {
+    name: String,
+    connection: OnceCell<sqlite::Connection>,
+}
+
+/// A PostgreSQL database, by a connection from Spin's pool.
+pub struct Postgres {
+    url: String,
+    connection: OnceCell<pg4::Connection>,
+}
+
+impl Sqlite {
+    pub fn new(name: &str) -> Sqlite {
+        Sqlite { name: name.into(), connection: OnceCell::new() }
+    }
+
+    fn connection(&self) -> Result<&sqlite::Connection, Failure> {
+        if let Some(connection) = self.connection.get() {
+            return Ok(connection);
+        }
+        let connection = sqlite::Connection::open(&self.name).map_err(|error| self.failure(error))?;
+        // Its own way of waiting sleeps for up to 100 ms at a time. And what is recorded is on the disk.
+        for pragma in ["PRAGMA busy_timeout = 0", "PRAGMA synchronous = FULL"] {
+            connection.execute(pragma, &[]).map_err(|error| self.failure(error))?;
+        }
+        Ok(self.connection.get_or_init(|| connection))
+    }
+
+    fn failure(&self, error: sqlite::Error) -> Failure {
+        let name = &self.name;
+        match error {
+            sqlite::Error::NoSuchDatabase => {
+                Failure::Other(format!("no database `{name}` (name it in Spin's runtime configuration)"))
+            }
+            sqlite::Error::AccessDenied => Failure::Other(format!(
+                "no access to database `{name}` (name it under sqlite_databases in spin.toml)"
+            )),
+            sqlite::Error::InvalidConnection => Failure::Other("invalid connection".into()),
+            sqlite::Error::DatabaseFull => Failure::Other("the database is full".into()),
+            sqlite::Error::Io(text) if text.contains("locked") || text.contains("Busy") => Failure::Busy,
+            sqlite::Error::Io(text) => Failure::Other(text),
+        }
+    }
+}
+
+impl Database for Sqlite {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    fn query(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Row>, Failure> {
+        let parameters: Vec<_> = parameters.iter().cloned().map(Into::into).collect();
+        let result =
+            self.connection()?.execute(statement, &parameters).map_err(|error| self.failure(error))?;
+        let row = |row: sqlite::RowResult| Row::new(row.values.into_iter().map(Into::into).collect());
+        Ok(result.rows.into_iter().map(row).collect())
+    }
+}
+
+impl From<Value> for sqlite::Value {
+    fn from(value: Value) -> sqlite::Value {
+        match value {
+            Value::Null => sqlite::Value::Null,
+            Value::Integer(number) => sqlite::Value::Integer(number),
+            Value::Text(text) => sqlite::Value::Text(text),
+            Value::Bytes(bytes) => sqlite::Value::Blob(bytes),
+        }
+    }
+}
+
+impl From<sqlite::Value> for Value {
+    fn from(value: sqlite::Value) -> Value {
+        match value {
+            sqlite::Value::Null => Value::Null,
+            sqlite::Value::Integer(number) => Value::Integer(number),
+            sqlite::Value::Real(number) => Value::Text(number.to_string()), // No statement gives one.
+            sqlite::Value::Text(text) => Value::Text(text),
+            sqlite::Value::Blob(bytes) => Value::Bytes(bytes),
+        }
+    }
+}
+
+impl Postgres {
+    pub fn new(url: &str) -> Postgres {
+        Postgres { url: url.into(), connection: OnceCell::new() }
+    }
+
+    fn connection(&self) -> Result<&pg4::Connection, Failure> {
+        if let Some(connection) = self.connection.get() {
+            return Ok(connection);
+        }
+        let connection = pg4::Connection::open(&self.url).map_err(failure)?;
+        Ok(self.connection.get_or_init(|| connection))
+    }
+}
+
+impl Database for Postgres {
+    fn dialect(&self) -> Dialect {
+        Dialect::Postgres
+    }
+
+    fn query(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Row>, Failure> {
+        let parameters: Vec<_> = parameters.iter().cloned().map(Into::into).collect();
+        let result = self.connection()?.query(statement, &parameters).map_err(failure)?;
+        result
+            .rows
+            .into_iter()
+            .map(|row| Ok(Row::new(row.into_iter().map(value).collect::<Result<_, _>>()?)))
+            .collect()
+    }
+}
+
+impl From<Value> for pg4::ParameterValue {
+    fn from(value: Value) -> pg4::ParameterValue {
+        match value {
+            Value::Null => pg4::ParameterValue::DbNull,
+            Value::Integer(number) => pg4::ParameterValue::Int64(number),
+            Value::Text(text) => pg4::ParameterValue::Str(text),
+            Value::Bytes(bytes) => pg4::ParameterValue::Binary(bytes),
+        }
+    }
+}
+
+fn value(value: pg4::DbValue) -> Result<Value, Failure> {
+    match value {
+        pg4::DbValue::DbNull => Ok(Value::Null),
+        pg4::DbValue::Int64(number) => Ok(Value::Integer(number)),
+        pg4::DbValue::Str(text) => Ok(Value::Text(text)),
+        pg4::DbValue::Binary(bytes) => Ok(Value::Bytes(bytes)),
+        _ => Err(Failure::Other("unexpected type in its answer".into())),
+    }
+}
+
+/// What went wrong, without the URL and what is in it.
+fn failure(error: pg4::PgError) -> Failure {
+    match error {
+        pg4::PgError::QueryFailed(pg4::QueryError::DbError(error)) => {
+            // Serialization failures and deadlocks have done nothing.
+            if ["40001", "40P01", "55P03"].contains(&error.code.as_str()) {
+                return Failure::Busy;
+            }
+            Failure::Other(format!("{} ({})", error.message, error.code))
+        }
+        pg4::PgError::QueryFailed(pg4::QueryError::Text(text)) => Failure::Other(text),
+        pg4::PgError::ConnectionFailed(text) => Failure::Other(format!("no connection: {text}")),
+        pg4::PgError::BadParameter(text)
+        | pg4::PgError::ValueConversionFailed(text)
+        | pg4::PgError::Other(text) => Failure::Other(text),
+    }
+}
