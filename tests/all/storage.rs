@@ -52,7 +52,8 @@ impl Storage {
     /// Makes it look as if somebody watched, who does not.
     pub fn hold_watch(&self) {
         if self.kind == Kind::Spin {
-            let hold = "UPDATE afterack_slots SET token = COALESCE(token, 'dead'), beat = 7 WHERE role = 'watch'";
+            let hold =
+                "UPDATE afterack_slots SET token = COALESCE(token, 'dead'), beat = 7 WHERE role = 'watch'";
             assert_eq!(self.connection().execute(hold, []).unwrap(), 1);
             return;
         }

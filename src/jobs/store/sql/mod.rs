@@ -304,7 +304,7 @@ impl<D: Database> Store for Sql<D> {
         let due = |condition: &str| {
             format!(
                 "SELECT id, kind, due, since FROM (SELECT id, kind, due, since FROM afterack_runs \
-                 WHERE owner IS NULL AND due IS NOT NULL AND {condition} ORDER BY due, id LIMIT $2) AS some"
+                 WHERE owner IS NULL AND due IS NOT NULL AND {condition} ORDER BY due, id LIMIT $2) AS part"
             )
         };
         let next = |kind: i64| {
@@ -561,7 +561,7 @@ impl<D: Database> Store for Sql<D> {
         let end = job.run.end.as_ref();
         // A clock that was behind lets nothing go before what has ended earlier.
         let statement = "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
-                         ended = $5, finished = CASE WHEN $5 IS NULL THEN NULL ELSE GREATEST($6, COALESCE( \
+                         ended = $5, finished = CASE WHEN CAST($5 AS TEXT) IS NULL THEN NULL ELSE GREATEST($6, COALESCE( \
                          (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END \
                          WHERE id = $7 AND owner = $8 RETURNING id";
         let parameters = [

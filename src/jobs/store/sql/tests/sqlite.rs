@@ -1,11 +1,11 @@
-//! The suite on SQLite, and what is a database's alone.
+//! The suite on SQLite.
 
 use std::path::PathBuf;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, ToSql};
 
-use super::*;
+use super::super::*;
 use crate::jobs::host::tests::Native;
 use crate::jobs::store::suite::*;
 
@@ -48,17 +48,13 @@ impl Fixture for File {
     }
 
     fn leftovers(&self) -> usize {
-        self.count(
-            "SELECT (SELECT count(*) FROM afterack_damaged)
-                + (SELECT count(*) FROM afterack_jobs WHERE id NOT IN (SELECT id FROM afterack_runs))
-                + (SELECT count(*) FROM afterack_runs WHERE id NOT IN (SELECT id FROM afterack_jobs))",
-        )
+        self.count(super::LEFTOVERS)
     }
 
     fn dump(&self) -> Vec<(String, Vec<u8>)> {
         let connection = self.connection();
         let mut dump = Vec::new();
-        for table in ["jobs", "runs", "slots", "marks", "totals", "meta", "damaged"] {
+        for table in super::TABLES {
             let mut statement = connection.prepare(&format!("SELECT * FROM afterack_{table}")).unwrap();
             let columns = statement.column_count();
             let mut rows = statement.query([]).unwrap();

@@ -1,0 +1,14 @@
+//! The suite on real databases.
+
+#[path = "../../../../../tests/cluster.rs"]
+mod cluster;
+mod postgres;
+mod sqlite;
+
+/// What belongs to no job.
+const LEFTOVERS: &str = "SELECT (SELECT count(*) FROM afterack_damaged)
+    + (SELECT count(*) FROM afterack_jobs WHERE id NOT IN (SELECT id FROM afterack_runs))
+    + (SELECT count(*) FROM afterack_runs WHERE id NOT IN (SELECT id FROM afterack_jobs))";
+
+/// The tables, but for those of clients that wait.
+const TABLES: [&str; 7] = ["jobs", "runs", "slots", "marks", "totals", "meta", "damaged"];

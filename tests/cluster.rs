@@ -1,0 +1,100 @@
+//! A PostgreSQL server of the tests' own: a new cluster in a temporary folder, on a free port of the loopback
+//! interface. It ends with its guard, or with the process that has started it, whatever becomes of that.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What the cluster's superuser shows.
+const PASSWORD: &str = "s3cret-of-the-tests";
+
+/// Makes the cluster and runs it; whoever reads its end of the input, the server's is near.
+const SCRIPT: &str = r#"
+set -e
+"$1/initdb" --pgdata="$2/data" --username=tests --pwfile="$2/password" --auth=scram-sha-256 \
+    --encoding=UTF8 --no-locale --no-sync >"$2/log" 2>&1
+run() {
+    "$1/postgres" -D "$2/data" -p "$3" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+        -c shared_buffers=32MB $4 >>"$2/log" 2>&1 </dev/null &
+}
+run "$@"
+echo started
+while read -r word; do
+    case "$word" in
+    kill) kill -s KILL $!; wait $! || true; echo killed ;;
+    start) run "$@"; echo started ;;
+    esac
+done
+kill -s QUIT $! || true
+wait $! || true
+rm -rf "$2"
+"#;
+
+/// A running server. Dropping it ends it.
+pub struct Cluster {
+    watch: Child,
+    port: u16,
+}
+
+impl Cluster {
+    /// A server with these options, such as `-c fsync=off`.
+    pub fn start(options: &str) -> Cluster {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("afterack-pg-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("password"), PASSWORD).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // The server does not run as root.
+        let is_root = fs::metadata("/proc/self")
+            .is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
+        let mut command = if is_root {
+            let status = Command::new("chown").args(["-R", "postgres"]).arg(&folder).status();
+            assert!(
+                status.is_ok_and(|status| status.success()),
+                "chown to postgres: is postgresql installed?"
+            );
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--", "sh"]);
+            command
+        } else {
+            Command::new("sh")
+        };
+        command.args(["-c", SCRIPT, "sh"]).arg(programs()).arg(&folder).arg(port.to_string()).arg(options);
+        command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let watch = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut cluster = Cluster { watch, port };
+        cluster.expect("started", &folder);
+        cluster
+    }
+
+    /// Where its database is.
+    pub fn url(&self) -> String {
+        format!("postgres://tests:{PASSWORD}@127.0.0.1:{}/postgres", self.port)
+    }
+
+    fn expect(&mut self, word: &str, folder: &Path) {
+        let mut line = String::new();
+        BufReader::new(self.watch.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
+        assert_eq!(line.trim(), word, "PostgreSQL: {}", log());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.watch.stdin.take());
+        let _ = self.watch.wait();
+    }
+}
+
+/// Where Debian has the server's programs: those of the newest version.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions.filter_map(|entry| entry.file_name().into_string().ok()?.parse::<u32>().ok()).max();
+    let newest = newest.expect("no PostgreSQL server: run `make test-tools`");
+    PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
+}
