@@ -92,19 +92,27 @@ impl<D: Database> Sql<D> {
         if self.is_ready.get() {
             return Ok(());
         }
-        let version = |row: &Row| row.integer(0);
-        let found = self.query("SELECT value FROM afterack_meta WHERE name = 'schema'", &[]);
-        match found.and_then(|rows| rows.first().map(version).transpose()) {
-            Ok(Some(schema::VERSION)) => {}
-            Ok(Some(newer)) if newer > schema::VERSION => {
+        let found = match self.schema_version() {
+            // It may have been made since.
+            Err(_) if self.has_schema()? => {
+                self.schema_version().map_err(|failure| failed("looking at its schema", failure))?
+            }
+            found => found.unwrap_or_default(),
+        };
+        match found {
+            Some(schema::VERSION) => {}
+            Some(newer) if newer > schema::VERSION => {
                 return Err(failed("looking at its schema", Failure::Other(newer_schema(newer))));
             }
-            Ok(_) => self.make()?,
-            Err(failure) if self.has_schema()? => return Err(failed("looking at its schema", failure)),
-            Err(_) => self.make()?,
+            _ => self.make()?,
         }
         self.is_ready.set(true);
         Ok(())
+    }
+
+    fn schema_version(&self) -> std::result::Result<Option<i64>, Failure> {
+        let rows = self.query("SELECT value FROM afterack_meta WHERE name = 'schema'", &[])?;
+        rows.first().map(|row| row.integer(0)).transpose()
     }
 
     fn has_schema(&self) -> Result<bool> {
