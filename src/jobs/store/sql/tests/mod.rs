@@ -2,6 +2,7 @@
 
 #[path = "../../../../../tests/cluster.rs"]
 mod cluster;
+mod plans;
 mod postgres;
 mod sqlite;
 

@@ -11,6 +11,7 @@ use postgres::{Client, NoTls};
 
 use super::super::*;
 use super::cluster::Cluster;
+use super::plans::{ENDED, Explained, exercise, fill};
 use crate::jobs::host::tests::Native;
 use crate::jobs::store::suite::*;
 
@@ -139,4 +140,23 @@ impl ToSql for Value {
     }
 
     to_sql_checked!();
+}
+
+#[test]
+fn no_statement_reads_more_when_more_jobs_have_ended() {
+    let schema = Schema::new();
+    for statement in fill(&format!("SELECT n FROM generate_series(1, {ENDED}) AS n")) {
+        schema.client().batch_execute(&statement).unwrap();
+    }
+    schema.client().batch_execute("ANALYZE").unwrap();
+    let plans = Rc::default();
+    let database = Explained { database: Postgres(schema.client().into()), plans: Rc::clone(&plans) };
+    exercise(&Sql::new(database, Rc::new(Native)));
+    let plans = plans.borrow();
+    for (statement, plan) in plans.iter() {
+        for table in ["afterack_runs", "afterack_jobs"] {
+            assert!(!plan.contains(&format!("Seq Scan on {table}")), "{statement}\n{plan}");
+        }
+    }
+    assert!(plans.len() > 30);
 }

@@ -1,0 +1,86 @@
+//! No statement reads more rows when more jobs have ended.
+
+use std::cell::RefCell;
+
+use super::super::*;
+use crate::jobs::host::tests::Native;
+use crate::jobs::store::suite::*;
+
+/// How many jobs have ended.
+pub const ENDED: usize = 100_000;
+
+/// A database that says how it would run each statement, and runs it.
+pub struct Explained<D> {
+    pub database: D,
+    /// The statements, each with its plan.
+    pub plans: Rc<RefCell<Vec<(String, String)>>>,
+}
+
+impl<D: Database> Database for Explained<D> {
+    fn dialect(&self) -> Dialect {
+        self.database.dialect()
+    }
+
+    fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
+        if ["SELECT", "INSERT", "UPDATE", "DELETE"].iter().any(|word| statement.starts_with(word)) {
+            let (explain, column) = match self.dialect() {
+                Dialect::Postgres => ("EXPLAIN", 0),
+                Dialect::Sqlite => ("EXPLAIN QUERY PLAN", 3),
+            };
+            let plan = self.database.query(&format!("{explain} {statement}"), parameters)?;
+            let plan = plan.iter().map(|row| row.text(column).unwrap().to_owned());
+            let plan = plan.collect::<Vec<_>>().join("\n");
+            self.plans.borrow_mut().push((statement.to_owned(), plan));
+        }
+        self.database.query(statement, parameters)
+    }
+}
+
+/// The statements that fill a store that has been made with jobs that have ended.
+pub fn fill(numbers: &str) -> [String; 2] {
+    [
+        format!(
+            "INSERT INTO afterack_jobs (id, created, head, size, body) \
+             SELECT 'old' || n, n, '{{}}', 0, '' FROM ({numbers}) AS numbers"
+        ),
+        "UPDATE afterack_runs SET due = NULL, kind = 2, ended = 'succeeded', \
+         finished = CAST(substr(id, 4) AS BIGINT)"
+            .into(),
+    ]
+}
+
+/// Does everything that a store can do.
+pub fn exercise(store: &dyn Store) {
+    store.open().unwrap();
+    let mut slot = enter(store);
+    let due: Vec<_> = (0..3).map(|_| put(store)).collect();
+    put_input(store, &with_key("one"));
+    assert!(matches!(store.put(Id::new(&Native), &with_key("two")).unwrap(), Put::Conflict));
+    assert!(store.knows("key").unwrap() && !store.is_full(5, now()).unwrap());
+    let mark = Mark { id: due[0].id, round: 0, ask: Ask::Cancel };
+    store.ask(mark).unwrap();
+    assert!(store.is_marked(mark).unwrap() && store.marks().unwrap().len() == 1);
+    store.forget_mark(mark).unwrap();
+    assert!(!store.look(now(), 100, true).unwrap().due.is_empty());
+    store.renew(&mut slot).unwrap();
+    assert_eq!(store.claim(&slot, &due[..2]).unwrap(), due[..2]);
+    assert_eq!(store.claims(&slot).unwrap().len(), 2);
+    assert_eq!(store.claim_any(&slot, due[2].id).unwrap(), Some(Kind::Work));
+    let mut job = store.load(&slot, due[0].id, Kind::Work).unwrap();
+    end(&mut job, State::Succeeded);
+    store.save(&slot, &mut job).unwrap();
+    release(store, &slot, &job);
+    assert!(store.find(job.id).unwrap().is_some() && store.output(job.id).unwrap().is_some());
+    assert_eq!(store.body(job.id).unwrap(), b"{}");
+    assert!(store.unfinished().unwrap().is_empty());
+    store.finish("nobody").unwrap();
+    store.note_untold().unwrap();
+    assert_eq!(store.counts().unwrap().running, 2);
+    let waiter = store.admit(9, now()).unwrap().unwrap();
+    store.dismiss(waiter).unwrap();
+    assert!(store.pulse().unwrap() > 0 && store.expires(KEEP).unwrap().is_some());
+    let seen = Holding::Held(slot.sign.clone());
+    let slot = store.enter(slot.role, &seen).unwrap().unwrap();
+    store.leave(slot).unwrap();
+    assert!(store.remove_expired(Time(1000) + KEEP, KEEP).unwrap().is_some());
+}
