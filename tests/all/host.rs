@@ -88,6 +88,7 @@ impl Setup {
 
     /// A variable of the component's.
     pub fn variable(mut self, name: &str, value: impl ToString) -> Setup {
+        self.variables.retain(|(other, _)| other != name);
         self.variables.push((name.into(), value.to_string()));
         self
     }
