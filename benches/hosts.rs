@@ -13,6 +13,7 @@ mod jobs;
 mod recorder;
 #[path = "../tests/all/server.rs"]
 mod server;
+mod spin_costs;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/all/wire.rs"]
 mod wire;
@@ -26,7 +27,7 @@ use host::{Host, Kind, REUSE, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
-    let benches: [(&str, fn()); 15] = [
+    let benches: [(&str, fn()); 16] = [
         ("sizes", sizes),
         ("time-to-ack", || time_to_ack("", 0.85)),
         ("time-to-ack", || time_to_ack(&options_of_make_up(), 1.15)),
@@ -42,6 +43,7 @@ fn main() {
         ("much-to-remove", job_costs::much_to_remove),
         ("sleeping-jobs", job_costs::sleeping_jobs),
         ("throughput", job_costs::throughput),
+        ("spin", spin_costs::all),
     ];
     // cargo's own arguments begin with dashes. `cargo test --benches` asks whether this runs at all; that
     // is `make bench`'s question.

@@ -13,14 +13,14 @@ use crate::jobs::Client;
 use crate::wire::Connection;
 
 /// Between two measurements, so that the rest of the one does not slow down the other.
-const PAUSE: Duration = Duration::from_millis(10);
+pub const PAUSE: Duration = Duration::from_millis(10);
 
 fn component(data: &Folder) -> Setup {
     Setup::new(Kind::Wasmtime, "afterack").data(&data.0).arguments(&options_of_make_up())
 }
 
 /// The time that the ack of a job takes.
-fn post(connection: &mut Connection, input: &str) -> Duration {
+pub fn post(connection: &mut Connection, input: &str) -> Duration {
     let begun = Instant::now();
     let ack = connection.post("/jobs/demo", "", input.as_bytes());
     assert_eq!(ack.status, 202, "{}", ack.text());
@@ -28,7 +28,7 @@ fn post(connection: &mut Connection, input: &str) -> Duration {
 }
 
 /// Posts this many jobs by 20 clients.
-fn post_all(host: &Host, jobs: usize, input: &'static str) {
+pub fn post_all(host: &Host, jobs: usize, input: &'static str) {
     let address = host.address;
     let client = move || {
         let mut connection = Connection::open(address);
@@ -42,7 +42,7 @@ fn post_all(host: &Host, jobs: usize, input: &'static str) {
     }
 }
 
-fn wait_for(host: &Host, name: &str, count: u64) {
+pub fn wait_for(host: &Host, name: &str, count: u64) {
     let (begun, client) = (Instant::now(), Client(host));
     while client.metric(name) != count {
         assert!(begun.elapsed() < Duration::from_secs(120), "{name} is {}", client.metric(name));
@@ -51,7 +51,7 @@ fn wait_for(host: &Host, name: &str, count: u64) {
 }
 
 /// Creates, writes, syncs and renames one file of a record's size.
-fn write(folder: &Path) -> Duration {
+pub fn write(folder: &Path) -> Duration {
     let begun = Instant::now();
     let mut file = File::create_new(folder.join("tmp")).expect("a folder to write to");
     file.write_all(&[b'x'; 150]).and_then(|()| file.sync_all()).expect("a disk with room");

@@ -273,7 +273,7 @@ pub fn guest_setup(kind: Kind) -> (Setup, Recorder) {
 ///
 /// What the body returns is the host's word for how it behaved, `yes` most of the time.
 pub fn behaviour(name: &str, kind: Kind, body: fn(Kind) -> String) {
-    let result = if kind == Kind::Spin && !on_path("spin") {
+    let result = if kind == Kind::Spin && !is_on_path("spin") {
         // Past the capture of a passing test: a skipped test must not look like a passed one.
         let _ = writeln!(std::io::stderr(), "skipped: {name} on Spin: `spin` is not on PATH");
         Ok("skipped".to_owned())
@@ -366,7 +366,7 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
-fn on_path(program: &str) -> bool {
+pub fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -135,7 +135,10 @@ impl<D: Database> Sql<D> {
                 let lock = "PERFORM pg_advisory_xact_lock(hashtext('afterack'))";
                 self.query(&format!("DO $make$ BEGIN {lock}; {all}; END $make$"), &[]).map(drop)
             }
-            Dialect::Sqlite => self.query("BEGIN IMMEDIATE", &[]).and_then(|_| {
+            // Once set, that mode stays: who reads and who writes do not wait for each other, and a commit is
+            // one sync.
+            Dialect::Sqlite => self.query("PRAGMA journal_mode = WAL", &[]).and_then(|_| {
+                self.query("BEGIN IMMEDIATE", &[])?;
                 let made = statements.iter().try_for_each(|statement| self.query(statement, &[]).map(drop));
                 let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
                 self.query(end, &[]).and(made)

@@ -34,10 +34,7 @@ impl File {
 
 impl Fixture for File {
     fn unmade() -> File {
-        let file = File(std::env::temp_dir().join(format!("afterack-{}.sqlite", Id::new(&Native))));
-        let mode = "PRAGMA journal_mode = WAL";
-        file.connection().query_row(mode, [], |row| row.get::<_, String>(0)).unwrap();
-        file
+        File(std::env::temp_dir().join(format!("afterack-{}.sqlite", Id::new(&Native))))
     }
 
     fn store(&self) -> Box<dyn Store> {
