@@ -49,19 +49,17 @@ pub fn accept(
     let input = Input { request: digest_of(&input), ..input };
     kind.check(&input).map_err(bad)?;
     let id = Id::new(host);
-    // A request that was answered before is answered again, however full the queue is.
-    let is_known = input.key.as_ref().map(|key| store.knows(key)).transpose()?.unwrap_or(false);
-    if !is_known && store.is_full(config.queue, host.wall())? {
-        let detail = format!("queue full: {} jobs wait (limit AFTERACK_QUEUE)", config.queue);
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
-        return Err(problem.with(header::RETRY_AFTER, HeaderValue::from_static(FULL)));
-    }
-    match store.put(id, &input)? {
+    match store.put(id, &input, config.queue, host.wall())? {
         Put::New => Ok((id, true)),
         Put::Known(known) => Ok((known, false)),
         Put::Conflict => {
             let detail = "Idempotency-Key already used: by a request that was not the same";
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
+        }
+        Put::Full => {
+            let detail = format!("queue full: {} jobs wait (limit AFTERACK_QUEUE)", config.queue);
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+            Err(problem.with(header::RETRY_AFTER, HeaderValue::from_static(FULL)))
         }
     }
 }

@@ -62,6 +62,8 @@ pub enum Put {
     Known(Id),
     /// Its idempotency key has been used before, for another request.
     Conflict,
+    /// As many jobs wait as may.
+    Full,
 }
 
 /// Where the store keeps a job.
@@ -203,15 +205,10 @@ pub trait Store {
     /// Makes sure that jobs can be recorded: makes what of the store is missing.
     fn open(&self) -> Result<()>;
 
-    /// Records a job durably and puts it into the queue.
-    fn put(&self, id: Id, input: &Input) -> Result<Put>;
-
-    /// Whether this idempotency key has been used.
-    fn knows(&self, key: &str) -> Result<bool>;
-
-    /// Whether as many jobs wait as may. With a limit over a thousand, an earlier count will do: of the
-    /// last second, or of the last ten if at 5,000 jobs a second the queue could not be full since.
-    fn is_full(&self, limit: usize, now: Time) -> Result<bool>;
+    /// Records a job durably and puts it into the queue, unless `most` jobs wait already. With a limit over a
+    /// thousand, an earlier count will do: of the last second, or of the last ten if at 5,000 jobs a second the
+    /// queue could not be full since.
+    fn put(&self, id: Id, input: &Input, most: usize, now: Time) -> Result<Put>;
 
     /// Looks a job up.
     fn find(&self, id: Id) -> Result<Option<Found>>;

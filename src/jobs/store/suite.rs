@@ -97,8 +97,20 @@ pub fn put(store: &dyn Store) -> Due {
 
 pub fn put_input(store: &dyn Store, input: &Input) -> Due {
     let id = Id::new(&Native);
-    assert_eq!(store.put(id, input).unwrap(), Put::New);
+    assert_eq!(store.put(id, input, usize::MAX, now()).unwrap(), Put::New);
     Due::first(id)
+}
+
+/// What comes of recording a job that may be known.
+pub fn again(store: &dyn Store, input: &Input) -> Put {
+    store.put(Id::new(&Native), input, usize::MAX, now()).unwrap()
+}
+
+/// Whether a store takes no more than so many waiting jobs.
+pub fn is_full(store: &dyn Store, most: usize, now: Time) -> bool {
+    let put = store.put(Id::new(&Native), &input(), most, now).unwrap();
+    assert!([Put::New, Put::Full].contains(&put));
+    put == Put::Full
 }
 
 pub fn enter(store: &dyn Store) -> Slot {
@@ -295,13 +307,17 @@ pub fn a_queue_is_full_when_as_many_wait_as_may<F: Fixture>() {
     let slot = enter(&*store);
     done(&*store, &slot);
     let jobs: Vec<_> = (0..3).map(|_| put(&*store)).collect();
-    assert!(!store.is_full(4, now()).unwrap() && store.is_full(3, now()).unwrap());
+    assert!(is_full(&*store, 3, now()) && is_full(&*store, 2, now()));
     // One that is cancelled already takes no room, and neither does one that runs.
     store.ask(Mark { id: jobs[0].id, round: 0, ask: Ask::Cancel }).unwrap();
-    assert!(!store.is_full(3, now()).unwrap() && store.is_full(2, now()).unwrap());
+    assert!(is_full(&*store, 2, now()) && !is_full(&*store, 3, now()) && is_full(&*store, 3, now()));
     claim(&*store, &slot, jobs[1]);
-    assert!(!store.is_full(2, now()).unwrap());
-    assert_eq!(store.counts().unwrap().waiting, 1);
+    assert!(is_full(&*store, 2, now()) && !is_full(&*store, 3, now()));
+    assert_eq!(store.counts().unwrap().waiting, 3);
+    // What is known already is known, however full it is.
+    let known = put_input(&*store, &with_key("one"));
+    let again = store.put(Id::new(&Native), &with_key("one"), 1, now()).unwrap();
+    assert_eq!(again, Put::Known(known.id));
 }
 
 pub fn nothing_that_a_lost_slots_holder_does_has_an_effect<F: Fixture>() {
@@ -361,7 +377,7 @@ pub fn a_course_of_any_length_is_found_as_it_was_saved_last<F: Fixture>() {
 pub fn a_key_that_many_use_at_once_makes_one_job<F: Fixture>() {
     for _ in 0..20 {
         let fixture = F::new();
-        let put = |store: &dyn Store| store.put(Id::new(&Native), &with_key("same")).unwrap() == Put::New;
+        let put = |store: &dyn Store| again(store, &with_key("same")) == Put::New;
         assert_eq!(winners(put, &fixture), 1);
         assert_eq!(fixture.store().counts().unwrap().waiting, 1);
         assert_eq!((fixture.jobs(), fixture.leftovers()), (1, 0));
@@ -372,9 +388,8 @@ pub fn a_key_stands_for_one_request<F: Fixture>() {
     let fixture = F::new();
     let store = fixture.store();
     let due = put_input(&*store, &with_key("one"));
-    assert!(store.knows("key").unwrap() && !store.knows("other").unwrap());
-    assert_eq!(store.put(Id::new(&Native), &with_key("one")).unwrap(), Put::Known(due.id));
-    assert_eq!(store.put(Id::new(&Native), &with_key("two")).unwrap(), Put::Conflict);
+    assert_eq!(again(&*store, &with_key("one")), Put::Known(due.id));
+    assert_eq!(again(&*store, &with_key("two")), Put::Conflict);
     assert_eq!(fixture.jobs(), 1);
 }
 
@@ -393,9 +408,9 @@ pub fn a_key_never_answers_for_a_job_that_is_not_there<F: Fixture>() {
         while store.remove_expired(now() + 2 * KEEP, KEEP).unwrap().is_some() {}
         assert_eq!((fixture.jobs(), fixture.leftovers()), (0, 0));
         fixture.bring_back_key("key", job.id);
-        let again = put_input(&*store, &input);
-        assert_eq!(store.put(Id::new(&Native), &input).unwrap(), Put::Known(again.id));
-        assert!(store.find(again.id).unwrap().is_some());
+        let second = put_input(&*store, &input);
+        assert_eq!(again(&*store, &input), Put::Known(second.id));
+        assert!(store.find(second.id).unwrap().is_some());
     }
 }
 
@@ -416,7 +431,7 @@ pub fn nothing_is_left_of_a_job_that_was_kept_long_enough<F: Fixture>() {
     while store.remove_expired(now() + KEEP, KEEP / 4).unwrap().is_some() {}
     assert!(store.find(job.id).unwrap().is_none());
     assert_eq!((fixture.jobs(), fixture.leftovers()), (1, 0));
-    assert!(!store.knows("key").unwrap());
+    assert_eq!(again(&*store, &with_key("another")), Put::New);
     assert_eq!(
         store.counts().unwrap().ended,
         [(State::Succeeded, 0), (State::Failed, 1), (State::Cancelled, 0)]

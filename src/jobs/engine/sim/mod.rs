@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::{Cancelled, Engine, Retried, state_of};
 use crate::jobs::config::Config;
+use crate::jobs::host::Host;
 use crate::jobs::job::{Id, Input, State};
 use crate::jobs::store::model::{Disk, random};
 use crate::jobs::store::{Put, Store};
@@ -75,7 +76,7 @@ impl History {
             let id = Id::new(&*sim);
             let size = body.len();
             let input = Input { worker: "demo".into(), key, body, size, ..Input::default() };
-            let own = match store.put(id, &input) {
+            let own = match store.put(id, &input, usize::MAX, sim.wall()) {
                 Ok(Put::New) => Some(id),
                 Ok(Put::Known(known)) => {
                     assert!(
@@ -84,7 +85,7 @@ impl History {
                     );
                     None
                 }
-                Ok(Put::Conflict) => panic!("the same request is no conflict"),
+                Ok(Put::Conflict | Put::Full) => panic!("the same request is no conflict, and there is room"),
                 Err(_) => None, // A 503.
             };
             if let Some(id) = own {

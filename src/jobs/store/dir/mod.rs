@@ -309,12 +309,16 @@ impl<F: Folder> Store for Dir<F> {
         self.files.remove_if_any(&trial)
     }
 
-    fn put(&self, id: Id, input: &Input) -> Result<Put> {
+    fn put(&self, id: Id, input: &Input, most: usize, now: Time) -> Result<Put> {
         self.with_folders(|| {
+            // A request that was answered before is answered again, however full the queue is.
             if let Some(key) = &input.key
                 && let Some(known) = self.known(key, &input.request)?
             {
                 return Ok(known);
+            }
+            if self.is_full(most, now)? {
+                return Ok(Put::Full);
             }
             match self.record(id, input) {
                 Ok(Some(())) => {}
@@ -340,15 +344,6 @@ impl<F: Folder> Store for Dir<F> {
             fault::point("recorded");
             Ok(Put::New)
         })
-    }
-
-    fn knows(&self, key: &str) -> Result<bool> {
-        Ok(self.holder_of(key)?.is_some())
-    }
-
-    fn is_full(&self, limit: usize, now: Time) -> Result<bool> {
-        Ok(self.is_queue_full(limit, now)?
-            && self.length_of(queue::FOLDERS[0])?.saturating_sub(self.cancelled()?) >= limit)
     }
 
     fn find(&self, id: Id) -> Result<Option<Found>> {
@@ -623,6 +618,12 @@ impl<F: Folder> Store for Dir<F> {
 }
 
 impl<F: Folder> Dir<F> {
+    /// Whether as many jobs wait as may.
+    fn is_full(&self, most: usize, now: Time) -> Result<bool> {
+        Ok(self.is_queue_full(most, now)?
+            && self.length_of(queue::FOLDERS[0])?.saturating_sub(self.cancelled()?) >= most)
+    }
+
     /// How many jobs still wait that are cancelled already.
     fn cancelled(&self) -> Result<usize> {
         let mut cancelled = 0;

@@ -130,19 +130,19 @@ fn foreign_things_in_the_queue_are_set_aside() {
 fn a_long_queue_is_counted_anew_before_it_can_be_full() {
     let temporary = Temporary::new();
     let store = temporary.store();
-    let now = now();
     for _ in 0..200 {
         put(&*store);
     }
-    assert!(!store.is_full(6_000, now).unwrap());
+    let now = now();
+    assert!(!is_full(&*store, 6_000, now));
     for _ in 0..1000 {
         put(&*store);
     }
     // What came since does not count at once, but soon, and sooner for a queue that might be full.
-    assert!(!store.is_full(1_200, now).unwrap());
-    assert!(store.is_full(1_200, now + SECOND).unwrap());
+    assert!(!is_full(&*store, 1_200, now));
+    assert!(is_full(&*store, 1_200, now + SECOND));
     // A note from a time to come tells nothing.
-    assert!(store.is_full(1_200, Time(now.0 - 3_600_000)).unwrap());
+    assert!(is_full(&*store, 1_200, Time(now.0 - 3_600_000)));
 }
 
 /// The file of a claimed job, opened as somebody opens it who is about to write.
@@ -202,7 +202,7 @@ fn what_is_recorded_begins_and_what_is_not_goes() {
     for id in [lost, cut] {
         assert!(store.find(id).unwrap().is_none());
     }
-    assert_eq!(store.put(Id::new(&Native), &with_key("one")).unwrap(), Put::Known(keyed));
+    assert_eq!(again(&*store, &with_key("one")), Put::Known(keyed));
     assert_eq!(["jobs", "keys", "fresh", "gone"].map(|folder| temporary.count(folder)), [3, 2, 0, 0]);
 }
 
@@ -213,7 +213,7 @@ fn a_job_whose_key_was_taken_by_one_who_died_begins_with_the_next_request() {
     let first = put_input(&*store, &with_key("same"));
     let fresh = temporary.0.join("fresh").join(first.id.to_string());
     fs::rename(temporary.0.join(queue::in_queue(&first)), fresh).unwrap();
-    assert_eq!(store.put(Id::new(&Native), &with_key("same")).unwrap(), Put::Known(first.id));
+    assert_eq!(again(&*store, &with_key("same")), Put::Known(first.id));
     assert_eq!(store.look(now(), 9, false).unwrap().due, [first]);
 }
 

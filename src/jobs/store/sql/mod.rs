@@ -148,10 +148,19 @@ impl<D: Database> Sql<D> {
     }
 
     fn slot_rows(&self) -> Result<Vec<(Role, Option<String>, i64)>> {
-        let rows = self.run("reading the slots", "SELECT role, token, beat FROM afterack_slots", &[])?;
+        let doing = "reading the slots";
+        // With the schema's version, since this is mostly what comes first.
+        let statement = "SELECT s.role, s.token, s.beat, m.value FROM afterack_slots s \
+                         JOIN afterack_meta m ON m.name = 'schema'";
+        let is_right = |row: &Row| matches!(row.integer(3), Ok(schema::VERSION));
+        let rows = match self.query(statement, &[]) {
+            Ok(rows) if rows.first().is_some_and(is_right) => rows,
+            _ => self.run(doing, statement, &[])?,
+        };
+        self.is_ready.set(true);
         let read =
             |row: &Row| Ok((role(row.text(0)?), row.text_if_any(1)?.map(str::to_owned), row.integer(2)?));
-        let rows = read_all(&rows, "reading the slots", read)?;
+        let rows = read_all(&rows, doing, read)?;
         Ok(rows.into_iter().filter_map(|(role, token, beat)| Some((role?, token, beat))).collect())
     }
 
@@ -193,43 +202,40 @@ impl<D: Database> Store for Sql<D> {
         self.run("writing to it", statement, &[]).map(drop)
     }
 
-    fn put(&self, id: Id, input: &Input) -> Result<Put> {
+    fn put(&self, id: Id, input: &Input, most: usize, _: Time) -> Result<Put> {
         let statement = "INSERT INTO afterack_jobs (id, created, head, key, size, body) \
-                         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING id";
+                         SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS TEXT), \
+                         CAST($5 AS BIGINT), CAST($6 AS BYTEA) WHERE (SELECT count(*) FROM \
+                         (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
+                         AND kind IN (0, 1) LIMIT $7) AS waiting) < $7 ON CONFLICT DO NOTHING RETURNING id";
         let head = serde_json::to_string(input).expect("these are structs with plain fields");
-        let parameters = [
+        let mut parameters = [
             id.to_string().into(),
             number(Due::first(id).time),
             head.into(),
             input.key.clone().into(),
             (input.body.len() as i64).into(),
             input.body.clone().into(),
+            number_of(most),
         ];
         for _ in 0..3 {
             if self.changes("recording a job", statement, &parameters)? {
                 fault::point("recorded");
                 return Ok(Put::New);
             }
-            let Some(key) = &input.key else { break };
-            if let Some(known) = self.known(key, &input.request)? {
+            // A request that was answered before is answered again, however full the queue is.
+            if let Some(key) = &input.key
+                && let Some(known) = self.known(key, &input.request)?
+            {
                 return Ok(known);
             }
-            // The key's job has just been removed.
+            if self.counts()?.waiting >= most {
+                return Ok(Put::Full);
+            }
+            // Some of those that wait are cancelled already; or the key's job has just been removed.
+            parameters[6] = Value::Integer(i64::MAX);
         }
         Err(failed("recording a job", Failure::Other("its id or its key is taken".into())))
-    }
-
-    fn knows(&self, key: &str) -> Result<bool> {
-        self.changes("looking up a key", "SELECT id FROM afterack_jobs WHERE key = $1", &[key.into()])
-    }
-
-    fn is_full(&self, limit: usize, _: Time) -> Result<bool> {
-        let statement = "SELECT count(*) FROM (SELECT 1 FROM afterack_runs \
-                         WHERE owner IS NULL AND due IS NOT NULL AND kind IN (0, 1) LIMIT $1) AS waiting";
-        let rows = self.run("counting the queue", statement, &[number_of(limit.saturating_add(1))])?;
-        let waiting = read_all(&rows, "counting the queue", |row| row.integer(0))?.first().copied();
-        let waiting = waiting.unwrap_or_default() as usize;
-        Ok(waiting >= limit && (waiting > limit || self.counts()?.waiting >= limit))
     }
 
     fn find(&self, id: Id) -> Result<Option<Found>> {

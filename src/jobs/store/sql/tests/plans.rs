@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use super::super::*;
-use crate::jobs::host::tests::Native;
 use crate::jobs::store::suite::*;
 
 /// How many jobs have ended.
@@ -55,8 +54,8 @@ pub fn exercise(store: &dyn Store) {
     let mut slot = enter(store);
     let due: Vec<_> = (0..3).map(|_| put(store)).collect();
     put_input(store, &with_key("one"));
-    assert!(matches!(store.put(Id::new(&Native), &with_key("two")).unwrap(), Put::Conflict));
-    assert!(store.knows("key").unwrap() && !store.is_full(5, now()).unwrap());
+    assert!(matches!(again(store, &with_key("two")), Put::Conflict));
+    assert!(is_full(store, 4, now()));
     let mark = Mark { id: due[0].id, round: 0, ask: Ask::Cancel };
     store.ask(mark).unwrap();
     assert!(store.is_marked(mark).unwrap() && store.marks().unwrap().len() == 1);
