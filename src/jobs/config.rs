@@ -12,30 +12,6 @@ use super::store::{Location, SLOTS};
 use crate::mail::{Address, MailError, Smtp};
 use crate::{BODY_LIMIT, IDLE, Problem, StatusCode};
 
-/// The names of all settings.
-#[cfg(any(feature = "spin", test))]
-const NAMES: [&str; 19] = [
-    "AFTERACK_STORE",
-    "AFTERACK_DRAINS",
-    "AFTERACK_LANES",
-    "AFTERACK_QUEUE",
-    "AFTERACK_LEASE",
-    "AFTERACK_BUDGET",
-    "AFTERACK_SELF",
-    "AFTERACK_ATTEMPTS",
-    "AFTERACK_BACKOFF",
-    "AFTERACK_KEEP",
-    "AFTERACK_NOTIFY_FOR",
-    "AFTERACK_BODY",
-    "AFTERACK_IDLE",
-    "AFTERACK_WAITERS",
-    "AFTERACK_TOKEN",
-    "AFTERACK_ORIGINS",
-    "AFTERACK_SMTP",
-    "AFTERACK_MAIL_FROM",
-    "AFTERACK_NOTIFY_ALLOW",
-];
-
 /// The settings of this invocation.
 #[derive(Debug)]
 pub struct Config {
@@ -160,19 +136,21 @@ fn settings() -> Vec<(String, String)> {
     wasi::cli::environment::get_environment()
 }
 
-/// The settings, by their names: in Spin, application variables, and environment variables over them. An empty
-/// variable is none.
+/// The settings, by their names: in Spin, what spin.toml makes of the application's variables, and environment
+/// variables over them.
 #[cfg(feature = "spin")]
 fn settings() -> Vec<(String, String)> {
-    let environment = wasi::cli::environment::get_environment();
-    let is_free = |name: &&str| !environment.iter().any(|(other, _)| other == name);
-    let variable = |name: &str| {
-        let value = spin_sdk::variables::get(&name.strip_prefix("AFTERACK_")?.to_ascii_lowercase()).ok()?;
-        (!value.is_empty()).then(|| (name.to_owned(), value))
-    };
-    let variables: Vec<_> =
-        NAMES.iter().filter(|name| is_free(name)).filter_map(|name| variable(name)).collect();
-    environment.into_iter().chain(variables).collect()
+    let mut settings = lines(&spin_sdk::variables::get("settings").unwrap_or_default());
+    settings.extend(wasi::cli::environment::get_environment());
+    settings
+}
+
+/// Settings in lines like `lease=30s`. An empty one is none.
+#[cfg(any(feature = "spin", test))]
+fn lines(text: &str) -> Vec<(String, String)> {
+    let settings =
+        text.lines().filter_map(|line| line.split_once('=')).filter(|(_, value)| !value.is_empty());
+    settings.map(|(name, value)| (format!("AFTERACK_{}", name.to_ascii_uppercase()), value.into())).collect()
 }
 
 /// A number of bytes: `1000`, `64KiB`, `1MiB`. At most 64 MiB, which an instance can still hold.
@@ -372,12 +350,27 @@ pub mod tests {
         assert_eq!(mistakes.len(), 15);
     }
 
+    /// With the defaults that the documentation has.
     #[test]
-    fn every_setting_has_its_name_in_the_list() {
-        for name in NAMES {
-            let mistakes = config(&[(name, "\u{0}")]).unwrap_err();
-            assert!(!mistakes[0].contains("unknown"), "{mistakes:?}");
+    fn every_variable_of_the_spin_manifest_is_a_setting_with_its_default() {
+        let manifest = include_str!("../../spin.toml");
+        let between =
+            |begin: &str, end: &str| manifest.split_once(begin).unwrap().1.split_once(end).unwrap().0;
+        let mut settings = between("settings = \"\"\"\n", "\"\"\"").to_owned();
+        for line in between("[variables]\n", "\n[").lines().filter(|line| line.contains("default")) {
+            let (name, rest) = line.split_once(" = { default = \"").unwrap();
+            settings = settings.replace(&format!("{{{{ {name} }}}}"), rest.split_once('"').unwrap().0);
         }
+        let settings = lines(&settings.replace("store=sqlite:default", ""));
+        let config = Config::parse(settings.clone()).unwrap();
+        assert_eq!(settings.len(), 14, "{settings:?}"); // And those that have none.
+        let expected = Config {
+            base: Some("http://self.alt".into()),
+            smtp: "smtp://127.0.0.1:2525".parse().ok(),
+            mail_from: "afterack@localhost".parse().ok(),
+            ..Config::default()
+        };
+        assert_eq!(format!("{config:?}"), format!("{expected:?}"));
     }
 
     #[test]

@@ -28,10 +28,9 @@ impl Sqlite {
             return Ok(connection);
         }
         let connection = sqlite::Connection::open(&self.name).map_err(|error| self.failure(error))?;
-        // Its own way of waiting sleeps for up to 100 ms at a time. And what is recorded is on the disk.
-        for pragma in ["PRAGMA busy_timeout = 0", "PRAGMA synchronous = FULL"] {
-            connection.execute(pragma, &[]).map_err(|error| self.failure(error))?;
-        }
+        // SQLite's own way of waiting sleeps for up to 100 ms at a time. That a commit is on the disk before it
+        // counts is its default.
+        connection.execute("PRAGMA busy_timeout = 0", &[]).map_err(|error| self.failure(error))?;
         Ok(self.connection.get_or_init(|| connection))
     }
 
