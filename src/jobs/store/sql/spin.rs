@@ -109,12 +109,22 @@ impl Database for Postgres {
 
     fn query(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Row>, Failure> {
         let parameters: Vec<_> = parameters.iter().cloned().map(Into::into).collect();
-        let result = self.connection()?.query(statement, &parameters).map_err(failure)?;
-        result
-            .rows
-            .into_iter()
-            .map(|row| Ok(Row::new(row.into_iter().map(value).collect::<Result<_, _>>()?)))
-            .collect()
+        let connection = self.connection()?;
+        if !statement.starts_with("SELECT") && !statement.contains(" RETURNING ") {
+            return connection.execute(statement, &parameters).map(|_| Vec::new()).map_err(failure);
+        }
+        // Spin 4.0 waits forever for the first row of an answer that has none: one more, of nothing, comes then.
+        let statement = format!(
+            "WITH answer AS ({statement}) SELECT rows.* FROM (SELECT 1) AS one \
+             LEFT JOIN (SELECT answer.*, CAST(1 AS BIGINT) FROM answer) AS rows ON true"
+        );
+        let mut rows = connection.query(&statement, &parameters).map_err(failure)?.rows;
+        rows.retain(|row| !matches!(row.last(), None | Some(pg4::DbValue::DbNull)));
+        let row = |mut row: Vec<_>| {
+            row.pop();
+            Ok(Row::new(row.into_iter().map(value).collect::<Result<_, _>>()?))
+        };
+        rows.into_iter().map(row).collect()
     }
 }
 
