@@ -54,6 +54,8 @@ struct History {
     /// How far each job had come when that was stored last, and what has ended.
     stored: HashMap<Id, u64>,
     settled: HashMap<Id, usize>,
+    /// How often each job's instance was lost.
+    lost: HashMap<Id, usize>,
 }
 
 impl History {
@@ -64,6 +66,7 @@ impl History {
             known: Arc::default(),
             stored: HashMap::new(),
             settled: HashMap::new(),
+            lost: HashMap::new(),
         }
     }
 
@@ -151,6 +154,7 @@ impl History {
             match trace.event {
                 "stored" => *stored = trace.version.max(*stored),
                 "settled" => *self.settled.entry(trace.id).or_default() += 1,
+                "adopted" => *self.lost.entry(trace.id).or_default() += 1,
                 _ => {}
             }
         }
@@ -188,7 +192,7 @@ impl History {
         for (path, _) in self.disk.files() {
             self.world.note(|| format!("there is {path}"));
         }
-        let known = self.known.clone();
+        let (known, lost) = (self.known.clone(), self.lost.clone());
         self.world.invoke(host, &self.disk, move |store, _| {
             let known = known.lock().unwrap();
             for (id, fails) in &known.jobs {
@@ -197,7 +201,8 @@ impl History {
                 let (cancelled, retried) = (known.cancelled.contains(id), known.retried.contains(id));
                 let is_right = match state {
                     State::Succeeded => !fails && (!cancelled || retried || found.job.run.version > 0),
-                    State::Failed => *fails,
+                    // Lost once, and again while it ran alone: that is a failed attempt.
+                    State::Failed => *fails || lost.get(id).is_some_and(|lost| *lost > 1),
                     State::Cancelled => cancelled,
                     State::Queued | State::Running => false,
                 };
