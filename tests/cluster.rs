@@ -2,14 +2,14 @@
 //! interface. It ends with its guard, or with the process that has started it, whatever becomes of that.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What the cluster's superuser shows.
-const PASSWORD: &str = "s3cret-of-the-tests";
+pub const PASSWORD: &str = "s3cret-of-the-tests";
 
 /// Makes the cluster and runs it; whoever reads its end of the input, the server's is near.
 const SCRIPT: &str = r#"
@@ -36,6 +36,8 @@ rm -rf "$2"
 /// A running server. Dropping it ends it.
 pub struct Cluster {
     watch: Child,
+    said: BufReader<ChildStdout>,
+    folder: PathBuf,
     port: u16,
 }
 
@@ -65,10 +67,21 @@ impl Cluster {
         };
         command.args(["-c", SCRIPT, "sh"]).arg(programs()).arg(&folder).arg(port.to_string()).arg(options);
         command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let watch = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let mut cluster = Cluster { watch, port };
-        cluster.expect("started", &folder);
+        let mut watch = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let said = BufReader::new(watch.stdout.take().unwrap());
+        let mut cluster = Cluster { watch, said, folder, port };
+        cluster.expect("started");
         cluster
+    }
+
+    /// Ends the server at once, as a crash does.
+    pub fn kill(&mut self) {
+        self.order("kill", "killed");
+    }
+
+    /// Starts the server again that was killed.
+    pub fn restart(&mut self) {
+        self.order("start", "started");
     }
 
     /// Where its database is.
@@ -76,10 +89,15 @@ impl Cluster {
         format!("postgres://tests:{PASSWORD}@127.0.0.1:{}/postgres", self.port)
     }
 
-    fn expect(&mut self, word: &str, folder: &Path) {
+    fn order(&mut self, order: &str, answer: &str) {
+        writeln!(self.watch.stdin.as_mut().unwrap(), "{order}").unwrap();
+        self.expect(answer);
+    }
+
+    fn expect(&mut self, word: &str) {
         let mut line = String::new();
-        BufReader::new(self.watch.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
+        self.said.read_line(&mut line).unwrap();
+        let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
         assert_eq!(line.trim(), word, "PostgreSQL: {}", log());
     }
 }

@@ -20,6 +20,7 @@ mod gone;
 mod hostile;
 mod jobs;
 mod mail;
+mod postgres;
 mod proxy;
 mod readme;
 mod requests;

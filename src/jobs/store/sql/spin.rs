@@ -1,6 +1,7 @@
 //! Databases as Spin gives them to its components.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
 
 use spin_sdk::{pg4, sqlite};
 
@@ -15,7 +16,8 @@ pub struct Sqlite {
 /// A PostgreSQL database, by a connection from Spin's pool.
 pub struct Postgres {
     url: String,
-    connection: OnceCell<pg4::Connection>,
+    /// The connection, until something goes wrong with it.
+    connection: RefCell<Option<Rc<pg4::Connection>>>,
 }
 
 impl Sqlite {
@@ -90,15 +92,25 @@ impl From<sqlite::Value> for Value {
 
 impl Postgres {
     pub fn new(url: &str) -> Postgres {
-        Postgres { url: url.into(), connection: OnceCell::new() }
+        Postgres { url: url.into(), connection: RefCell::default() }
     }
 
-    fn connection(&self) -> Result<&pg4::Connection, Failure> {
-        if let Some(connection) = self.connection.get() {
-            return Ok(connection);
+    fn connection(&self) -> Result<Rc<pg4::Connection>, Failure> {
+        if let Some(connection) = &*self.connection.borrow() {
+            return Ok(connection.clone());
         }
-        let connection = pg4::Connection::open(&self.url).map_err(failure)?;
-        Ok(self.connection.get_or_init(|| connection))
+        let connection = Rc::new(pg4::Connection::open(&self.url).map_err(failure)?);
+        self.connection.replace(Some(connection.clone()));
+        Ok(connection)
+    }
+
+    /// What went wrong. The server may have gone: the next statement takes another connection.
+    fn failure(&self, error: pg4::PgError) -> Failure {
+        let failure = failure(error);
+        if let Failure::Other(_) = failure {
+            self.connection.take();
+        }
+        failure
     }
 }
 
@@ -111,14 +123,17 @@ impl Database for Postgres {
         let parameters: Vec<_> = parameters.iter().cloned().map(Into::into).collect();
         let connection = self.connection()?;
         if !statement.starts_with("SELECT") && !statement.contains(" RETURNING ") {
-            return connection.execute(statement, &parameters).map(|_| Vec::new()).map_err(failure);
+            return connection
+                .execute(statement, &parameters)
+                .map(|_| Vec::new())
+                .map_err(|error| self.failure(error));
         }
         // Spin 4.0 waits forever for the first row of an answer that has none: one more, of nothing, comes then.
         let statement = format!(
             "WITH answer AS ({statement}) SELECT rows.* FROM (SELECT 1) AS one \
              LEFT JOIN (SELECT answer.*, CAST(1 AS BIGINT) FROM answer) AS rows ON true"
         );
-        let mut rows = connection.query(&statement, &parameters).map_err(failure)?.rows;
+        let mut rows = connection.query(&statement, &parameters).map_err(|error| self.failure(error))?.rows;
         rows.retain(|row| !matches!(row.last(), None | Some(pg4::DbValue::DbNull)));
         let row = |mut row: Vec<_>| {
             row.pop();

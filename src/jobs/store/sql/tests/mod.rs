@@ -1,5 +1,6 @@
 //! The suite on real databases.
 
+#[expect(dead_code, reason = "the tests with hosts use more of it")]
 #[path = "../../../../../tests/cluster.rs"]
 mod cluster;
 mod plans;
