@@ -44,6 +44,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// some hundred milliseconds.
 const SUSPECTS: Duration = Duration::from_secs(2);
 
+/// How many of the last errors are not said again.
+const SAID: usize = 8;
+
 /// The longest time between two tries of a notification.
 const LONGEST_TELL: Duration = Duration::from_secs(3600);
 
@@ -69,7 +72,7 @@ pub struct Engine {
     /// When the next jobs have been kept long enough, as far as that is known.
     expires: Cell<Option<Time>>,
     /// What went wrong last, so that it is not said again and again.
-    said: RefCell<String>,
+    said: RefCell<Vec<String>>,
 }
 
 /// What came of asking for a job's cancellation.
@@ -392,12 +395,15 @@ impl Engine {
         }
     }
 
-    /// Says what went wrong, unless that was the last thing that was said.
+    /// Says what went wrong, unless that was among the last things that were said.
     fn say(&self, error: &StoreError) {
-        let text = error.to_string();
-        if *self.said.borrow() != text {
+        let (text, mut said) = (error.to_string(), self.said.borrow_mut());
+        if !said.contains(&text) {
             eprintln!("afterack: {text}");
-            self.said.replace(text);
+            said.push(text);
+            if said.len() > SAID {
+                said.remove(0);
+            }
         }
     }
 }
