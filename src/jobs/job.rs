@@ -176,6 +176,9 @@ pub enum State {
 }
 
 impl State {
+    /// Those in which a job has ended.
+    pub const ENDS: [State; 3] = [State::Succeeded, State::Failed, State::Cancelled];
+
     /// As it is written in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -189,7 +192,7 @@ impl State {
 
     /// Whether a job in this state has ended.
     pub fn is_end(self) -> bool {
-        matches!(self, State::Succeeded | State::Failed | State::Cancelled)
+        State::ENDS.contains(&self)
     }
 }
 

@@ -200,6 +200,16 @@ pub fn of(config: &Config, host: Rc<dyn Host>) -> Rc<dyn Store> {
     }
 }
 
+/// How many jobs still wait that are cancelled already.
+fn cancelled(store: &dyn Store) -> Result<usize> {
+    let mut cancelled = 0;
+    for mark in store.marks()?.into_iter().filter(|mark| mark.ask == Ask::Cancel) {
+        let waits = |found: Found| found.place == Place::Queue && found.asked == Some(Ask::Cancel);
+        cancelled += usize::from(store.find(mark.id)?.is_some_and(waits));
+    }
+    Ok(cancelled)
+}
+
 /// Where jobs are kept. Every method is one short, blocking call, as WASI 0.2 has them.
 pub trait Store {
     /// Makes sure that jobs can be recorded: makes what of the store is missing.
@@ -330,6 +340,29 @@ impl Due {
     }
 }
 
+impl Ask {
+    /// As stores write it.
+    fn name(self) -> &'static str {
+        match self {
+            Ask::Cancel => "cancel",
+            Ask::Retry => "retry",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Ask> {
+        [Ask::Cancel, Ask::Retry].into_iter().find(|ask| ask.name() == name)
+    }
+
+    /// What of that which was asked of a job in this round is still to be seen to.
+    fn open(run: &Run, is_asked: impl Fn(Ask) -> bool) -> Option<Ask> {
+        match (&run.end, is_asked(Ask::Cancel), is_asked(Ask::Retry)) {
+            (None, true, false) => Some(Ask::Cancel),
+            (Some(end), _, true) if end.state != State::Succeeded => Some(Ask::Retry),
+            _ => None,
+        }
+    }
+}
+
 impl Mark {
     /// Whether a job that has come so far has not heeded it yet.
     pub fn counts(&self, run: &Run) -> bool {
@@ -346,6 +379,15 @@ impl Role {
     /// The roles of all slots.
     pub fn all() -> impl Iterator<Item = Role> {
         (0..SLOTS).map(Role::Drain).chain([Role::Alone, Role::Watch])
+    }
+
+    /// The role that is written like this.
+    fn parse(text: &str) -> Option<Role> {
+        match text {
+            "alone" => Some(Role::Alone),
+            "watch" => Some(Role::Watch),
+            number => number.parse().ok().filter(|number| *number < SLOTS).map(Role::Drain),
+        }
     }
 }
 

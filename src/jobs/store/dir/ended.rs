@@ -35,9 +35,6 @@ const UNTOLD: &str = "untold";
 /// How often counting is tried while others count, too.
 const TRIES: usize = 16;
 
-/// The states that a job ends in.
-const ENDS: [State; 3] = [State::Succeeded, State::Failed, State::Cancelled];
-
 /// A log of jobs that have ended.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Log {
@@ -58,7 +55,8 @@ impl Log {
     fn parse(name: &str) -> Option<Log> {
         let mut parts = name.split('.');
         let (start, width) = (Time(parts.next()?.parse().ok()?), parts.next()?.parse().ok()?);
-        let state = parts.next().filter(|state| ENDS.iter().any(|end| end.name() == *state))?.to_owned();
+        let state =
+            parts.next().filter(|state| State::ENDS.iter().any(|end| end.name() == *state))?.to_owned();
         let removed = match parts.next() {
             None => None,
             Some(name) => Some((name.to_owned(), parts.next()?.parse().ok()?)),
@@ -140,7 +138,7 @@ impl<F: Folder> Files<F> {
     /// How many jobs have ended in each way since the store was made.
     pub fn ended(&self) -> Result<[(State, u64); 3]> {
         let (names, logs) = (self.names("totals")?, self.logs()?);
-        let mut counts = ENDS.map(|state| (state, 0));
+        let mut counts = State::ENDS.map(|state| (state, 0));
         for (state, count) in &mut counts {
             let total = self.total(&names, state.name());
             *count = total.count;

@@ -53,7 +53,7 @@ use super::{
 };
 use crate::jobs::fault;
 use crate::jobs::host::Host;
-use crate::jobs::job::{Id, Input, Job, Run, State};
+use crate::jobs::job::{Id, Input, Job, Run};
 use crate::jobs::time::Time;
 use files::{BEGINNING, Files};
 use folder::Folder;
@@ -360,11 +360,7 @@ impl<F: Folder> Store for Dir<F> {
         };
         let run = record::decode_run_head(&file).map_err(|reason| StoreError::Damaged { id, reason })?;
         let is_asked = |ask| marks.contains(&Mark { id, round: run.round, ask });
-        let asked = match (&run.end, is_asked(Ask::Cancel), is_asked(Ask::Retry)) {
-            (None, true, false) => Some(Ask::Cancel),
-            (Some(end), _, true) if end.state != State::Succeeded => Some(Ask::Retry),
-            _ => None,
-        };
+        let asked = Ask::open(&run, is_asked);
         Ok(Some(Found { job: Job { id, input, run, claim: Kind::Work }, place: kind, asked }))
     }
 
@@ -396,11 +392,7 @@ impl<F: Folder> Store for Dir<F> {
         let parse = |name: &String| {
             let mut parts = name.split('.');
             let (id, round) = (Id::parse(parts.next()?)?, parts.next()?.parse().ok()?);
-            let ask = match parts.next()? {
-                "cancel" => Ask::Cancel,
-                "retry" => Ask::Retry,
-                _ => return None,
-            };
+            let ask = Ask::parse(parts.next()?)?;
             parts.next().is_none().then_some(Mark { id, round, ask })
         };
         Ok(self.files.names("marks")?.iter().filter_map(parse).collect())
@@ -598,7 +590,7 @@ impl<F: Folder> Store for Dir<F> {
     fn counts(&self) -> Result<Counts> {
         let [waiting, untold] = queue::FOLDERS.map(|folder| self.length_of(folder));
         let (ended, given_up) = (self.files.ended()?, self.files.targets_untold()?);
-        let waiting = waiting?.saturating_sub(self.cancelled()?);
+        let waiting = waiting?.saturating_sub(super::cancelled(self)?);
         let mut counts = Counts { waiting, running: 0, untold: untold?, drains: 0, ended, given_up };
         let mut drains = Vec::new();
         for (role, folder) in self.files.held_slots()? {
@@ -621,19 +613,7 @@ impl<F: Folder> Dir<F> {
     /// Whether as many jobs wait as may.
     fn is_full(&self, most: usize, now: Time) -> Result<bool> {
         Ok(self.is_queue_full(most, now)?
-            && self.length_of(queue::FOLDERS[0])?.saturating_sub(self.cancelled()?) >= most)
-    }
-
-    /// How many jobs still wait that are cancelled already.
-    fn cancelled(&self) -> Result<usize> {
-        let mut cancelled = 0;
-        for mark in self.marks()?.into_iter().filter(|mark| mark.ask == Ask::Cancel) {
-            let found = self.find(mark.id)?;
-            cancelled += usize::from(
-                found.is_some_and(|found| found.place == Place::Queue && found.asked == Some(Ask::Cancel)),
-            );
-        }
-        Ok(cancelled)
+            && self.length_of(queue::FOLDERS[0])?.saturating_sub(super::cancelled(self)?) >= most)
     }
 
     /// Makes sure that a job stays where it is, or goes where it has gone since.
@@ -685,11 +665,7 @@ fn key_folder(key: &str) -> String {
 }
 
 fn mark_path(mark: Mark) -> String {
-    let ask = match mark.ask {
-        Ask::Cancel => "cancel",
-        Ask::Retry => "retry",
-    };
-    format!("marks/{}.{}.{ask}", mark.id, mark.round)
+    format!("marks/{}.{}.{}", mark.id, mark.round, mark.ask.name())
 }
 
 #[cfg(test)]

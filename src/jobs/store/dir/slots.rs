@@ -4,7 +4,7 @@
 //! by a rename or a removal, which only one of many can win. Who has lost a slot has lost the way to its
 //! claims.
 
-use super::super::{Holding, Kind, Result, Role, SLOTS, Sign, Slot, StoreError};
+use super::super::{Holding, Kind, Result, Role, Sign, Slot, StoreError};
 use super::files::Files;
 use super::folder::Folder;
 use crate::jobs::job::Id;
@@ -23,11 +23,7 @@ fn folder(role: Role, holding: &Holding) -> String {
 
 fn parse(name: &str) -> Option<(Role, Holding)> {
     let (role, holding) = name.split_once('.')?;
-    let role = match role {
-        "alone" => Role::Alone,
-        "watch" => Role::Watch,
-        number => Role::Drain(number.parse().ok().filter(|number| *number < SLOTS)?),
-    };
+    let role = Role::parse(role)?;
     let holding = match holding {
         "free" => Holding::Free,
         "left" => Holding::Left,

@@ -20,8 +20,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{
-    Ask, Counts, Due, Found, Holding, Kind, LONGEST_WAIT, Mark, Outlook, Place, Put, Result, Role, SLOTS,
-    Sign, Slot, Store, StoreError, Waiter,
+    Ask, Counts, Due, Found, Holding, Kind, LONGEST_WAIT, Mark, Outlook, Place, Put, Result, Role, Sign,
+    Slot, Store, StoreError, Waiter,
 };
 use crate::jobs::fault;
 use crate::jobs::host::Host;
@@ -67,6 +67,14 @@ impl<D: Database> Sql<D> {
     /// Runs a statement that changes a row if that is still as it was: whether it was.
     fn changes(&self, doing: &str, statement: &str, parameters: &[Value]) -> Result<bool> {
         Ok(!self.run(doing, statement, parameters)?.is_empty())
+    }
+
+    /// The same for a row that only the holder of a slot, or of a claim in it, may change.
+    fn change_as_holder(&self, doing: &str, statement: &str, parameters: &[Value]) -> Result<()> {
+        match self.changes(doing, statement, parameters)? {
+            true => Ok(()),
+            false => Err(StoreError::Lost),
+        }
     }
 
     /// Runs a statement, again and again while others hold what it needs.
@@ -154,12 +162,17 @@ impl<D: Database> Sql<D> {
                          JOIN afterack_meta m ON m.name = 'schema'";
         let is_right = |row: &Row| matches!(row.integer(3), Ok(schema::VERSION));
         let rows = match self.query(statement, &[]) {
-            Ok(rows) if rows.first().is_some_and(is_right) => rows,
+            Ok(rows) if self.is_ready.get() || rows.first().is_some_and(is_right) => rows,
+            // Nothing that the schema could be the reason of.
+            Err(failure) if self.is_ready.get() || matches!(failure, Failure::Busy) => {
+                return Err(failed(doing, failure));
+            }
             _ => self.run(doing, statement, &[])?,
         };
         self.is_ready.set(true);
-        let read =
-            |row: &Row| Ok((role(row.text(0)?), row.text_if_any(1)?.map(str::to_owned), row.integer(2)?));
+        let read = |row: &Row| {
+            Ok((Role::parse(row.text(0)?), row.text_if_any(1)?.map(str::to_owned), row.integer(2)?))
+        };
         let rows = read_all(&rows, doing, read)?;
         Ok(rows.into_iter().filter_map(|(role, token, beat)| Some((role?, token, beat))).collect())
     }
@@ -168,10 +181,7 @@ impl<D: Database> Sql<D> {
     fn check(&self, slot: &Slot) -> Result<()> {
         let statement = "SELECT role FROM afterack_slots WHERE role = $1 AND token = $2";
         let parameters = [slot.role.to_string().into(), token(slot).into()];
-        match self.changes("looking at a slot", statement, &parameters)? {
-            true => Ok(()),
-            false => Err(StoreError::Lost),
-        }
+        self.change_as_holder("looking at a slot", statement, &parameters)
     }
 
     fn known(&self, key: &str, request: &str) -> Result<Option<Put>> {
@@ -182,17 +192,6 @@ impl<D: Database> Sql<D> {
         let head = row.text(1).map_err(|failure| failed("looking up a key", failure))?;
         let is_same = input(id, head, 0).is_ok_and(|input| input.request == request);
         Ok(Some(if is_same { Put::Known(id) } else { Put::Conflict }))
-    }
-
-    /// How many jobs still wait that are cancelled already.
-    fn cancelled(&self) -> Result<usize> {
-        let mut cancelled = 0;
-        for mark in self.marks()?.into_iter().filter(|mark| mark.ask == Ask::Cancel) {
-            let found = self.find(mark.id)?;
-            let waits = |found: Found| found.place == Place::Queue && found.asked == Some(Ask::Cancel);
-            cancelled += usize::from(found.is_some_and(waits));
-        }
-        Ok(cancelled)
     }
 }
 
@@ -255,17 +254,13 @@ impl<D: Database> Store for Sql<D> {
         };
         let (head, size, run, place) = read(row).map_err(|failure| failed("reading a job", failure))?;
         let (input, run) = (input(id, &head, size)?, run_of(id, &run)?);
-        let is_asked = |wanted: &str| {
+        let is_asked = |wanted: Ask| {
             rows.iter().any(|row| {
                 matches!((row.integer_if_any(5), row.text_if_any(6)), (Ok(Some(round)), Ok(Some(ask)))
-                    if round == i64::from(run.round) && ask == wanted)
+                    if round == i64::from(run.round) && ask == wanted.name())
             })
         };
-        let asked = match (&run.end, is_asked("cancel"), is_asked("retry")) {
-            (None, true, false) => Some(Ask::Cancel),
-            (Some(end), _, true) if end.state != State::Succeeded => Some(Ask::Retry),
-            _ => None,
-        };
+        let asked = Ask::open(&run, is_asked);
         Ok(Some(Found { job: Job { id, input, run, claim: Kind::Work }, place, asked }))
     }
 
@@ -296,11 +291,7 @@ impl<D: Database> Store for Sql<D> {
     fn marks(&self) -> Result<Vec<Mark>> {
         let rows = self.run("reading the marks", "SELECT id, round, ask FROM afterack_marks", &[])?;
         let read = |row: &Row| {
-            let ask = match row.text(2)? {
-                "cancel" => Some(Ask::Cancel),
-                "retry" => Some(Ask::Retry),
-                _ => None,
-            };
+            let ask = Ask::parse(row.text(2)?);
             let round = u32::try_from(row.integer(1)?).ok();
             Ok(Id::parse(row.text(0)?).zip(round).zip(ask).map(|((id, round), ask)| Mark { id, round, ask }))
         };
@@ -449,14 +440,8 @@ impl<D: Database> Store for Sql<D> {
         let statement = "UPDATE afterack_slots SET beat = -1, token = CASE WHEN EXISTS \
                          (SELECT 1 FROM afterack_runs WHERE owner = $1) THEN token ELSE NULL END \
                          WHERE token = $1 AND role = $2 RETURNING role";
-        match self.changes(
-            "leaving a slot",
-            statement,
-            &[token(&slot).into(), slot.role.to_string().into()],
-        )? {
-            true => Ok(()),
-            false => Err(StoreError::Lost),
-        }
+        let parameters = [token(&slot).into(), slot.role.to_string().into()];
+        self.change_as_holder("leaving a slot", statement, &parameters)
     }
 
     fn claims(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>> {
@@ -557,15 +542,15 @@ impl<D: Database> Store for Sql<D> {
     fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
         let statement =
             "UPDATE afterack_runs SET run = $1, bytes = $2 WHERE id = $3 AND owner = $4 RETURNING id";
-        let run = Run { version: job.run.version + 1, bytes: Vec::new(), ..job.run.clone() };
-        let text = serde_json::to_string(&run).expect("these are structs with plain fields");
+        job.run.version += 1;
+        let text = serde_json::to_string(&job.run).expect("these are structs with plain fields");
         let parameters =
             [text.into(), job.run.bytes.clone().into(), job.id.to_string().into(), token(slot).into()];
-        if !self.changes("saving a job", statement, &parameters)? {
-            return Err(StoreError::Lost);
+        let saved = self.change_as_holder("saving a job", statement, &parameters);
+        if saved.is_err() {
+            job.run.version -= 1;
         }
-        job.run.version += 1;
-        Ok(())
+        saved
     }
 
     fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()> {
@@ -584,16 +569,14 @@ impl<D: Database> Store for Sql<D> {
         let parameters = [
             due.map_or(2, |due| kind_number(due.kind)).into(),
             i64::from(wait.is_some()).into(),
-            due.map(|due| due.time.0 as i64).into(),
-            wait.map(|wait| wait.since.0 as i64).into(),
+            due.map(|due| number(due.time)).into(),
+            wait.map(|wait| number(wait.since)).into(),
             end.map(|end| end.state.name()).into(),
-            end.map_or(0, |end| end.finished.0 as i64).into(),
+            number(end.map_or(Time(0), |end| end.finished)),
             job.id.to_string().into(),
             token(slot).into(),
         ];
-        if !self.changes("releasing a job", statement, &parameters)? {
-            return Err(StoreError::Lost);
-        }
+        self.change_as_holder("releasing a job", statement, &parameters)?;
         if end.is_some() && job.claim != Kind::Tell {
             fault::trace("settled", job.id, job.run.version);
         }
@@ -680,14 +663,13 @@ impl<D: Database> Store for Sql<D> {
         let rows = self.run(doing, statement, &[])?;
         let rows = read_all(&rows, doing, |row| Ok((row.text(0)?.to_owned(), row.integer(1)? as u64)))?;
         let count = |name: &str| rows.iter().filter(|row| row.0 == name).map(|row| row.1).sum::<u64>();
-        let ended = [State::Succeeded, State::Failed, State::Cancelled];
         Ok(Counts {
-            waiting: (count("waiting") as usize).saturating_sub(self.cancelled()?),
+            waiting: (count("waiting") as usize).saturating_sub(super::cancelled(self)?),
             running: count("running") as usize,
             untold: count("telling") as usize,
             drains: count("drains") as usize,
             given_up: count("untold"),
-            ended: ended.map(|state| (state, count(state.name()))),
+            ended: State::ENDS.map(|state| (state, count(state.name()))),
         })
     }
 }
@@ -731,14 +713,6 @@ fn claimed_for(kind: i64) -> Option<Kind> {
     }
 }
 
-fn role(text: &str) -> Option<Role> {
-    match text {
-        "alone" => Some(Role::Alone),
-        "watch" => Some(Role::Watch),
-        number => number.parse().ok().filter(|number| *number < SLOTS).map(Role::Drain),
-    }
-}
-
 /// A sign of life: a holder's token, which stays, and how often he has renewed it.
 fn sign(token: &str, beat: i64) -> Sign {
     Sign(format!("{token}.{beat}"))
@@ -749,11 +723,7 @@ fn token(slot: &Slot) -> &str {
 }
 
 fn mark_values(mark: Mark) -> [Value; 3] {
-    let ask = match mark.ask {
-        Ask::Cancel => "cancel",
-        Ask::Retry => "retry",
-    };
-    [mark.id.to_string().into(), i64::from(mark.round).into(), ask.into()]
+    [mark.id.to_string().into(), i64::from(mark.round).into(), mark.ask.name().into()]
 }
 
 fn number(time: Time) -> Value {

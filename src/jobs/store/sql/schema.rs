@@ -16,6 +16,7 @@
 
 use super::super::Role;
 use super::database::Dialect;
+use crate::jobs::job::State;
 
 /// The version of the schema that is described here.
 pub const VERSION: i64 = 1;
@@ -111,9 +112,9 @@ fn table_of(when: &str) -> &str {
 /// The rows that are always there.
 pub fn rows() -> Vec<String> {
     let slots: Vec<_> = Role::all().map(|role| format!("('{role}', 0)")).collect();
-    let parts = ["succeeded", "failed", "cancelled"]
+    let parts = State::ENDS
         .iter()
-        .flat_map(|name| (0..PARTS).map(move |part| format!("('{name}', {part}, 0)")));
+        .flat_map(|state| (0..PARTS).map(move |part| format!("('{}', {part}, 0)", state.name())));
     let totals: Vec<_> = parts.chain(["('untold', 0, 0)".to_owned()]).collect();
     let insert = |table: &str, columns: &str, values: &[String]| {
         format!("INSERT INTO {table} ({columns}) VALUES {} ON CONFLICT DO NOTHING", values.join(", "))
