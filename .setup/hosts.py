@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-HOSTS = {"Wasmtime": "wasmtime serve", "Wash": "wash dev (wasmCloud)", "Spin": "spin up"}
+HOSTS = {
+    "Wasmtime": "wasmtime serve",
+    "Wash": "wash dev (wasmCloud)",
+    "WashPostgres": "the same, with PostgreSQL",
+    "Spin": "spin up",
+    "SpinPostgres": "the same, with PostgreSQL",
+}
 
 results = {}
 for file in sorted(Path("target/hosts").iterdir()):
@@ -11,7 +17,8 @@ for file in sorted(Path("target/hosts").iterdir()):
 
 print("# What each host does with work after the response\n")
 print("Written by `make hosts` from the tests' own results: a row is a test of that name in")
-print("`tests/all`. *skipped*: the host was not on the machine.\n")
+print("`tests/all`. *skipped*: the host was not on the machine. An empty cell: it has nothing to do with that")
+print("store, or with directories on a host that has none.\n")
 print("| behaviour |", " | ".join(HOSTS.values()), "|")
 print("| --- |", " --- |" * len(HOSTS), sep="")
 for behaviour, row in results.items():

@@ -1,6 +1,9 @@
 //! What the mechanism costs, on `wasmtime serve`. These machines are noisy: what counts are ratios of
 //! figures taken in turns within one run.
 
+#[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/cluster.rs"]
+mod cluster;
 #[expect(dead_code, unused_macros, unused_imports, reason = "the tests use more of it")]
 #[path = "../tests/all/host.rs"]
 mod host;
@@ -8,6 +11,7 @@ mod job_costs;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/all/jobs.rs"]
 mod jobs;
+mod postgres_costs;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/all/recorder.rs"]
 mod recorder;
@@ -27,7 +31,7 @@ use host::{Host, Kind, REUSE, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
-    let benches: [(&str, fn()); 16] = [
+    let benches: [(&str, fn()); 17] = [
         ("sizes", sizes),
         ("time-to-ack", || time_to_ack("", 0.85)),
         ("time-to-ack", || time_to_ack(&options_of_make_up(), 1.15)),
@@ -44,6 +48,7 @@ fn main() {
         ("sleeping-jobs", job_costs::sleeping_jobs),
         ("throughput", job_costs::throughput),
         ("spin", spin_costs::all),
+        ("postgres", postgres_costs::all),
     ];
     // cargo's own arguments begin with dashes. `cargo test --benches` asks whether this runs at all; that
     // is `make bench`'s question.

@@ -13,7 +13,9 @@ use crate::jobs::Client;
 use crate::wire::Connection;
 
 /// Between two measurements, so that the rest of the one does not slow down the other.
-const PAUSE: Duration = Duration::from_millis(10);
+pub const PAUSE: Duration = Duration::from_millis(10);
+
+pub const SHORT: &str = r#"{"steps":1,"step_ms":0}"#;
 
 fn component(data: &Folder) -> Setup {
     component_on(Kind::Wasmtime, data)
@@ -34,7 +36,7 @@ pub fn post(connection: &mut Connection, input: &str) -> Duration {
 }
 
 /// Posts this many jobs by 20 clients.
-fn post_all(host: &Host, jobs: usize, input: &'static str) {
+pub fn post_all(host: &Host, jobs: usize, input: &'static str) {
     let address = host.address;
     let client = move || {
         let mut connection = Connection::open(address);
@@ -118,7 +120,27 @@ pub fn durable_time_to_ack(kind: Kind, files_allowed: f64) {
     );
 }
 
-/// The same with 10,000 finished jobs and 1,000 waiting ones, against an empty store, in turns.
+/// 50 clients that post at once, all the time.
+pub fn many_clients(kind: Kind) {
+    let data = Folder::new();
+    let host = component_on(kind, &data).start();
+    let address = host.address;
+    let client = move || {
+        let mut connection = Connection::open(address);
+        (0..40).map(|_| post(&mut connection, SHORT)).collect::<Vec<_>>()
+    };
+    let begun = Instant::now();
+    let clients: Vec<_> = (0..50).map(|_| thread::spawn(client)).collect();
+    let times = clients.into_iter().flat_map(|client| client.join().expect("a client that gets its acks"));
+    let times = Times::new(times.collect());
+    let rate = 2000.0 / begun.elapsed().as_secs_f64();
+    println!(
+        "50 clients post at once on {kind:?}: {times}, {rate:.0} acks per second; p99 / p50 {:.1} (at most 10)",
+        times.at(0.99) / times.at(0.5)
+    );
+}
+
+/// Acks with 10,000 finished jobs and 1,000 waiting ones, against an empty store, in turns.
 pub fn full_store(kind: Kind) {
     let folders = [Folder::new(), Folder::new()];
     let hosts = folders.each_ref().map(|data| component_on(kind, data).start());

@@ -4,9 +4,15 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use postgres::error::SqlState;
+use postgres::{Client, NoTls};
 
 /// What the cluster's superuser shows.
 pub const PASSWORD: &str = "s3cret-of-the-tests";
@@ -39,6 +45,31 @@ pub struct Cluster {
     said: BufReader<ChildStdout>,
     folder: PathBuf,
     port: u16,
+}
+
+/// The URL of the database of this folder's name, in a server that all share and which makes it if it is not
+/// there.
+pub fn database_of(folder: &Path) -> String {
+    static SERVER: OnceLock<Mutex<Cluster>> = OnceLock::new();
+    let url = SERVER.get_or_init(|| Cluster::start("-c max_connections=400").into()).lock().unwrap().url();
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    let made = connect(&url).batch_execute(&format!("CREATE DATABASE \"{name}\""));
+    if let Err(error) = made {
+        assert_eq!(error.code(), Some(&SqlState::DUPLICATE_DATABASE), "{error}");
+    }
+    url.replace("/postgres", &format!("/{name}"))
+}
+
+/// A connection to a server that may be coming up.
+pub fn connect(url: &str) -> Client {
+    let begun = Instant::now();
+    loop {
+        match Client::connect(url, NoTls) {
+            Ok(client) => return client,
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(30), "{error}"),
+        }
+        sleep(Duration::from_millis(50));
+    }
 }
 
 impl Cluster {

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::host::{Folder, Host, Kind, free_address, on_every_host, options_of_make_up};
+use crate::host::{Folder, Host, Kind, free_address, options_of_make_up, with_every_store};
 use crate::jobs::{Client, JSON, component, id, request};
 use crate::wire::Connection;
 
@@ -13,7 +13,7 @@ const JOBS: usize = 2000;
 /// Three seconds.
 const INPUT: &str = r#"{"steps":3,"step_ms":1000}"#;
 
-on_every_host! {
+with_every_store! {
     /// On `wasmtime serve`, as `make up` starts it, with all connections open at once; on `wash dev`,
     /// which has no limit to queue them behind, by 100 clients.
     fn a_burst_of_2000_jobs_is_acknowledged_and_done(kind: Kind) -> String {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::host::{Folder, Kind, Setup, on_every_host, on_every_host_with_a_folder};
+use crate::host::{Folder, Kind, Setup, on_every_host_with_a_folder, with_every_store};
 use crate::jobs::{Client, JSON, component, id};
 use crate::storage::Storage;
 use crate::wire::Connection;
@@ -23,7 +23,7 @@ on_every_host_with_a_folder! {
     }
 }
 
-on_every_host! {
+with_every_store! {
     fn a_job_is_shown_from_its_ack_to_its_output(kind: Kind) -> String {
         let data = Folder::new();
         let host = component(kind, &data.0).start();

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::host::{Folder, Host, Kind, on_every_host};
+use crate::host::{Folder, Host, Kind, with_every_store};
 use crate::jobs::{Client, JSON, component, id, request, with_faults};
 use crate::mail::Mailbox;
 use crate::storage::Storage;
@@ -40,7 +40,7 @@ impl Traces {
     }
 }
 
-on_every_host! {
+with_every_store! {
     /// At random moments, while jobs are posted and run. SOAK=1000 for more rounds than 50.
     fn no_acknowledged_job_is_lost_or_done_twice_by_killed_hosts(kind: Kind) -> String {
         const JOBS: usize = 20;
@@ -110,7 +110,7 @@ on_every_host! {
     fn a_host_may_die_between_any_two_steps(kind: Kind) -> String {
         for point in ["recorded", "answered", "claimed", "worked", "stored", "ended", "told"] {
             let (data, mailbox) = (Folder::new(), Mailbox::start());
-            let mail = kind != Kind::Wash;
+            let mail = !kind.is_wash();
             let setup = || {
                 with_faults(kind, &data.0)
                     .variable("AFTERACK_SMTP", &mailbox.url)

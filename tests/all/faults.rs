@@ -8,7 +8,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::crashes::Random;
-use crate::host::{Folder, Kind, Setup, free_address, on_every_host, on_every_host_with_a_folder};
+use crate::host::{Folder, Kind, Setup, free_address, on_every_host_with_a_folder, with_every_store};
 use crate::jobs::{Client, JSON, component, id};
 use crate::mail::Mailbox;
 use crate::wire::Connection;
@@ -71,7 +71,7 @@ impl Silent {
     }
 }
 
-on_every_host! {
+with_every_store! {
     fn a_key_never_answers_for_a_job_that_is_not_there(kind: Kind) -> String {
         let data = Folder::new();
         let host = component(kind, &data.0).variable("AFTERACK_KEEP", "1s").start();

@@ -9,14 +9,32 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::cluster;
 use crate::recorder::Recorder;
 use crate::server::Server;
 
+/// A host, with its own kind of store or with PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Wasmtime,
     Wash,
+    WashPostgres,
     Spin,
+    SpinPostgres,
+}
+
+impl Kind {
+    pub fn is_wash(self) -> bool {
+        matches!(self, Kind::Wash | Kind::WashPostgres)
+    }
+
+    pub fn is_spin(self) -> bool {
+        matches!(self, Kind::Spin | Kind::SpinPostgres)
+    }
+
+    pub fn has_postgres(self) -> bool {
+        matches!(self, Kind::WashPostgres | Kind::SpinPostgres)
+    }
 }
 
 /// A host that is being set up.
@@ -27,6 +45,7 @@ pub struct Setup {
     process_variables: Vec<(String, String)>,
     arguments: Vec<String>,
     data: Option<PathBuf>,
+    database: Option<String>,
     address: Option<SocketAddr>,
     user: Option<u32>,
     without_space: bool,
@@ -42,15 +61,14 @@ pub struct Host {
 /// Lets `wasmtime serve` send one request after the other to an instance.
 pub const REUSE: &str = "--max-instance-reuse-count 128";
 
-/// What Spin says of everything that needs a directory to write to.
-const NO_FOLDER: &str = "it has no directory to write to";
-
 impl Setup {
     /// A host for this component, such as `afterack` or `examples/guest`.
     pub fn new(kind: Kind, component: &str) -> Setup {
         let component = match (kind, component) {
-            (Kind::Spin, "afterack") => "spin",
-            (Kind::Spin, "faults") => "spin-faults",
+            (Kind::Spin | Kind::SpinPostgres, "afterack") => "spin",
+            (Kind::Spin | Kind::SpinPostgres, "faults") => "spin-faults",
+            (Kind::WashPostgres, "afterack") => "wasmcloud",
+            (Kind::WashPostgres, "faults") => "wasmcloud-faults",
             _ => component,
         };
         let component = root().join(format!("target/wasm32-wasip2/release/{component}.wasm"));
@@ -62,6 +80,7 @@ impl Setup {
             process_variables: Vec::new(),
             arguments: Vec::new(),
             data: None,
+            database: None,
             address: None,
             user: None,
             without_space: false,
@@ -80,9 +99,19 @@ impl Setup {
         self
     }
 
-    /// The folder that the component sees as `/data`; Spin keeps its database there.
+    /// The folder that the component sees as `/data`; Spin keeps its database there, and what is in PostgreSQL
+    /// is in a database of that name.
     pub fn data(mut self, folder: &Path) -> Setup {
         self.data = Some(folder.into());
+        if self.kind.has_postgres() {
+            self.database = Some(cluster::database_of(folder));
+        }
+        self
+    }
+
+    /// The PostgreSQL database that the jobs are in.
+    pub fn database(mut self, url: String) -> Setup {
+        self.database = Some(url);
         self
     }
 
@@ -115,8 +144,8 @@ impl Setup {
     pub fn start(self) -> Host {
         match self.kind {
             Kind::Wasmtime => self.wasmtime(),
-            Kind::Wash => self.wash(),
-            Kind::Spin => self.spin(),
+            Kind::Wash | Kind::WashPostgres => self.wash(),
+            Kind::Spin | Kind::SpinPostgres => self.spin(),
         }
     }
 
@@ -172,7 +201,7 @@ impl Setup {
     fn wash(self) -> Host {
         let folder = Folder::new();
         let address = self.address.unwrap_or_else(free_address);
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "build": { "command": "true", "component_path": self.component },
             "dev": {
                 "address": address,
@@ -188,6 +217,16 @@ impl Setup {
                 "allowedIpNameLookups": ["*"],
             },
         });
+        if let Some(url) = &self.database {
+            config["dev"]["postgres_url"] = url.as_str().into();
+            config["dev"]["host_interfaces"] = serde_json::json!([{
+                "namespace": "wasmcloud",
+                "package": "postgres",
+                "interfaces": ["types", "query"],
+                "version": "0.1.1-draft",
+                "config": { "database": url.rsplit('/').next().and_then(|rest| rest.split('?').next()) },
+            }]);
+        }
         fs::create_dir(folder.0.join(".wash")).unwrap();
         // JSON is YAML.
         fs::write(folder.0.join(".wash/config.yaml"), config.to_string()).unwrap();
@@ -202,7 +241,10 @@ impl Setup {
         Host { address, server, _folder: Some(folder) }
     }
 
-    fn spin(self) -> Host {
+    fn spin(mut self) -> Host {
+        if let Some(url) = self.database.take() {
+            self = self.variable("AFTERACK_STORE", url);
+        }
         let folder = Folder::new();
         let address = self.address.unwrap_or_else(free_address);
         let state = self.data.clone().unwrap_or_else(|| folder.0.join("state"));
@@ -273,9 +315,9 @@ pub fn guest_setup(kind: Kind) -> (Setup, Recorder) {
 ///
 /// What the body returns is the host's word for how it behaved, `yes` most of the time.
 pub fn behaviour(name: &str, kind: Kind, body: fn(Kind) -> String) {
-    let result = if kind == Kind::Spin && !is_on_path("spin") {
+    let result = if kind.is_spin() && !is_on_path("spin") {
         // Past the capture of a passing test: a skipped test must not look like a passed one.
-        let _ = writeln!(std::io::stderr(), "skipped: {name} on Spin: `spin` is not on PATH");
+        let _ = writeln!(std::io::stderr(), "skipped: {name} on {kind:?}: `spin` is not on PATH");
         Ok("skipped".to_owned())
     } else {
         catch_unwind(AssertUnwindSafe(|| body(kind)))
@@ -288,60 +330,50 @@ pub fn behaviour(name: &str, kind: Kind, body: fn(Kind) -> String) {
 
 /// The same behaviour on every host: a test for each.
 macro_rules! on_every_host {
-    ($($(#[$doc:meta])* fn $name:ident($kind:ident: Kind) -> String $body:block)*) => {$(
-        $(#[$doc])*
-        mod $name {
-            use super::*;
-
-            fn body($kind: Kind) -> String $body
-
-            #[test]
-            fn wasmtime() {
-                $crate::host::behaviour(stringify!($name), Kind::Wasmtime, body);
-            }
-
-            #[test]
-            fn wash() {
-                $crate::host::behaviour(stringify!($name), Kind::Wash, body);
-            }
-
-            #[test]
-            fn spin() {
-                $crate::host::behaviour(stringify!($name), Kind::Spin, body);
-            }
-        }
-    )*};
+    ($($behaviours:tt)*) => { $crate::host::on! { [wasmtime Wasmtime, wash Wash, spin Spin] $($behaviours)* } };
 }
 pub(crate) use on_every_host;
 
+/// The same behaviour of jobs on every host and with every store: a test for each.
+macro_rules! with_every_store {
+    ($($behaviours:tt)*) => {
+        $crate::host::on! {
+            [wasmtime Wasmtime, wash Wash, wash_postgres WashPostgres, spin Spin, spin_postgres SpinPostgres]
+            $($behaviours)*
+        }
+    };
+}
+pub(crate) use with_every_store;
+
 /// The same behaviour on every host that has a directory for jobs: all but Spin.
 macro_rules! on_every_host_with_a_folder {
-    ($($(#[$doc:meta])* fn $name:ident($kind:ident: Kind) -> String $body:block)*) => {$(
+    ($($behaviours:tt)*) => { $crate::host::on! { [wasmtime Wasmtime, wash Wash] $($behaviours)* } };
+}
+pub(crate) use on_every_host_with_a_folder;
+
+macro_rules! on {
+    ($kinds:tt $($(#[$doc:meta])* fn $name:ident($kind:ident: Kind) -> String $body:block)*) => {$(
         $(#[$doc])*
         mod $name {
             use super::*;
 
             fn body($kind: Kind) -> String $body
 
-            #[test]
-            fn wasmtime() {
-                $crate::host::no_folder(stringify!($name));
-                $crate::host::behaviour(stringify!($name), Kind::Wasmtime, body);
-            }
-
-            #[test]
-            fn wash() {
-                $crate::host::behaviour(stringify!($name), Kind::Wash, body);
-            }
+            $crate::host::tests! { $name $kinds }
         }
     )*};
 }
-pub(crate) use on_every_host_with_a_folder;
+pub(crate) use on;
 
-/// Notes for `make hosts` that Spin cannot do this.
-pub fn no_folder(name: &str) {
-    note(name, Kind::Spin, NO_FOLDER);
+macro_rules! tests {
+    ($name:ident [$($test:ident $kind:ident),*]) => {$(
+        #[test]
+        fn $test() {
+            $crate::host::behaviour(stringify!($name), Kind::$kind, body);
+        }
+    )*};
 }
+pub(crate) use tests;
 
 fn note(name: &str, kind: Kind, word: &str) {
     let folder = root().join("target/hosts");

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use crate::crashes::Random;
-use crate::host::{Folder, Kind, on_every_host, on_every_host_with_a_folder};
+use crate::host::{Folder, Kind, on_every_host_with_a_folder, with_every_store};
 use crate::jobs::{Client, JSON, component};
 use crate::storage::Storage;
 use crate::wire::Connection;
@@ -12,7 +12,7 @@ use crate::wire::Connection;
 /// The user `nobody`.
 const NOBODY: u32 = 65534;
 
-on_every_host! {
+with_every_store! {
     fn ids_that_are_none_lead_nowhere(kind: Kind) -> String {
         let folder = Folder::new();
         fs::create_dir(folder.0.join("data")).unwrap();
@@ -60,7 +60,7 @@ on_every_host! {
             connection.send(b"POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n");
             connection.send([header, b"\r\n\r\nnull"].concat());
             // Spin answers itself what is no text.
-            let expected = if kind == Kind::Spin { 500 } else { 400 };
+            let expected = if kind.is_spin() { 500 } else { 400 };
             assert_eq!(connection.response("POST").status, expected, "{}", String::from_utf8_lossy(header));
         }
         assert_eq!(jobs(), before);
@@ -87,7 +87,7 @@ on_every_host! {
                 continue;
             };
             let text = String::from_utf8_lossy(&request);
-            let is_spins = kind == Kind::Spin && str::from_utf8(&request).is_err() && answer.body.is_empty();
+            let is_spins = kind.is_spin() && str::from_utf8(&request).is_err() && answer.body.is_empty();
             assert!(answer.status < 500 || is_spins, "{} {} for {text}", answer.status, answer.text());
             // What follows on the connection of a broken request may be anything.
             if is_broken || answer.status == 400 || answer.status == 413 {

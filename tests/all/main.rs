@@ -3,6 +3,8 @@
 //! `make build` makes the components that run here, `make test` runs it all. Every behaviour leaves
 //! its result in `target/hosts`, from which `make hosts` writes docs/hosts.md.
 
+#[path = "../cluster.rs"]
+mod cluster;
 mod host;
 mod recorder;
 mod server;

@@ -3,12 +3,9 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-#[path = "../cluster.rs"]
-mod cluster;
-
+use crate::cluster::{self, Cluster};
 use crate::host::{Folder, Host, Kind, Setup, behaviour};
 use crate::jobs::{Client, JSON};
-use cluster::Cluster;
 
 const SHORT: &str = r#"{"steps":1,"step_ms":0}"#;
 

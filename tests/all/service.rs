@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::host::{Folder, Host, Kind, Setup, on_every_host};
+use crate::host::{Folder, Host, Kind, Setup, with_every_store};
 use crate::jobs::{JSON, component};
 use crate::mail::Mailbox;
 use crate::wire::Connection;
@@ -17,7 +17,7 @@ fn with_mail(kind: Kind, data: &Path, mailbox: &Mailbox) -> Host {
         .start()
 }
 
-on_every_host! {
+with_every_store! {
     fn a_job_is_acknowledged_at_once_and_mailed_about_when_it_is_done(kind: Kind) -> String {
         let mailbox = Mailbox::start();
         let data = Folder::new();
@@ -31,7 +31,7 @@ on_every_host! {
         assert_eq!(ack.json()["state"], "queued");
         assert!(mailbox.mails().is_empty());
         drop(client);
-        if kind == Kind::Wash {
+        if kind.is_wash() {
             return "yes, but for the mail: a guest's loopback is not the machine's".into();
         }
         mailbox.wait_for(&["To: <visitor@example.com>", "Subject: Yup, all done.", &id]);
@@ -107,7 +107,7 @@ on_every_host! {
     }
 }
 
-on_every_host! {
+with_every_store! {
     fn a_bad_setting_stops_every_request_and_is_named(kind: Kind) -> String {
         let host = Setup::new(kind, "afterack")
             .variable("AFTERACK_BODY", "lots")

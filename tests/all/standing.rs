@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::host::{Folder, Host, Kind, on_every_host, options_of_make_up};
+use crate::host::{Folder, Host, Kind, options_of_make_up, with_every_store};
 use crate::jobs::{Client, JSON, component};
 use crate::wire::Connection;
 
@@ -36,7 +36,7 @@ fn an_ack_comes(host: &Host) {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
-on_every_host! {
+with_every_store! {
     fn uploads_that_stand_still_hold_up_no_ack(kind: Kind) -> String {
         let data = Folder::new();
         let host = host(kind, &data);

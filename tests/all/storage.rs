@@ -6,80 +6,94 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::cluster;
 use crate::host::Kind;
 
-/// The store that hosts of a kind keep in a folder.
-pub struct Storage {
-    kind: Kind,
-    folder: PathBuf,
+/// The store that hosts of a kind keep in a folder, or in the database of its name.
+pub enum Storage {
+    Dir(PathBuf),
+    Sqlite(PathBuf),
+    Postgres(String),
 }
 
 impl Storage {
     pub fn of(kind: Kind, folder: &Path) -> Storage {
-        Storage { kind, folder: folder.into() }
+        match kind {
+            Kind::Wasmtime | Kind::Wash => Storage::Dir(folder.into()),
+            Kind::Spin => Storage::Sqlite(folder.join("sqlite_db.db")),
+            Kind::WashPostgres | Kind::SpinPostgres => Storage::Postgres(cluster::database_of(folder)),
+        }
     }
 
     /// The ids of all jobs that are recorded.
     pub fn jobs(&self) -> Vec<String> {
-        if self.kind != Kind::Spin {
-            return self.names("jobs");
-        }
-        let connection = self.connection();
-        let mut statement = connection.prepare("SELECT id FROM afterack_jobs").unwrap();
-        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        self.found("jobs", "SELECT id FROM afterack_jobs")
     }
 
     /// How many jobs wait.
     pub fn waiting(&self) -> usize {
-        self.count("queue", "afterack_runs WHERE owner IS NULL AND due IS NOT NULL AND kind < 2")
+        let statement =
+            "SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL AND kind IN (0, 1)";
+        self.found("queue", statement).len()
     }
 
     /// How many jobs have ended, and all have been told.
     pub fn done(&self) -> usize {
-        self.count("done", "afterack_runs WHERE owner IS NULL AND due IS NULL AND ended IS NOT NULL")
+        let statement =
+            "SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NULL AND ended IS NOT NULL";
+        self.found("done", statement).len()
     }
 
     /// How many idempotency keys are in use.
     pub fn keys(&self) -> usize {
-        self.count("keys", "afterack_jobs WHERE key IS NOT NULL")
+        self.found("keys", "SELECT key FROM afterack_jobs WHERE key IS NOT NULL").len()
     }
 
     /// How many records were set aside.
     pub fn damaged(&self) -> usize {
-        self.count("damaged", "afterack_damaged")
+        self.found("damaged", "SELECT id FROM afterack_damaged").len()
     }
 
     /// Makes it look as if somebody watched, who does not.
     pub fn hold_watch(&self) {
-        if self.kind == Kind::Spin {
-            let hold =
-                "UPDATE afterack_slots SET token = COALESCE(token, 'dead'), beat = 7 WHERE role = 'watch'";
-            assert_eq!(self.connection().execute(hold, []).unwrap(), 1);
-            return;
-        }
-        let slots = self.folder.join("slots");
-        let watch = self.names("slots").into_iter().find(|name| name.starts_with("watch")).unwrap();
-        fs::rename(slots.join(watch), slots.join("watch.000000000000dead")).unwrap();
-    }
-
-    fn count(&self, folder: &str, table: &str) -> usize {
-        match self.kind {
-            Kind::Spin => {
-                let statement = format!("SELECT count(*) FROM {table}");
-                self.connection().query_row(&statement, [], |row| row.get(0)).unwrap()
+        let hold = "UPDATE afterack_slots SET token = COALESCE(token, 'dead'), beat = 7 WHERE role = 'watch'";
+        let held = match self {
+            Storage::Dir(folder) => {
+                let slots = folder.join("slots");
+                let watch = names(&slots).into_iter().find(|name| name.starts_with("watch")).unwrap();
+                fs::rename(slots.join(watch), slots.join("watch.000000000000dead")).unwrap();
+                return;
             }
-            _ => self.names(folder).len(),
+            Storage::Sqlite(file) => open(file).execute(hold, []).unwrap(),
+            Storage::Postgres(url) => cluster::connect(url).execute(hold, &[]).unwrap() as usize,
+        };
+        assert_eq!(held, 1);
+    }
+
+    /// What is in a folder of a spool directory, or what a database answers to this.
+    fn found(&self, folder: &str, statement: &str) -> Vec<String> {
+        match self {
+            Storage::Dir(path) => names(&path.join(folder)),
+            Storage::Sqlite(file) => {
+                let connection = open(file);
+                let mut statement = connection.prepare(statement).unwrap();
+                statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+            }
+            Storage::Postgres(url) => {
+                let rows = cluster::connect(url).query(statement, &[]).unwrap();
+                rows.iter().map(|row| row.get(0)).collect()
+            }
         }
     }
+}
 
-    fn names(&self, folder: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.folder.join(folder)).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
 
-    fn connection(&self) -> Connection {
-        let connection = Connection::open(self.folder.join("sqlite_db.db")).unwrap();
-        connection.busy_timeout(Duration::from_secs(5)).unwrap();
-        connection
-    }
+fn open(file: &Path) -> Connection {
+    let connection = Connection::open(file).unwrap();
+    connection.busy_timeout(Duration::from_secs(5)).unwrap();
+    connection
 }

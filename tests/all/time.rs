@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::crashes::{Traces, wait_until_idle};
-use crate::host::{Folder, Host, Kind, Setup, on_every_host, root};
+use crate::host::{Folder, Host, Kind, Setup, root, with_every_store};
 use crate::jobs::{Client, component, with_faults};
 
 const HOUR: i64 = 3_600_000;
@@ -46,10 +46,10 @@ impl Clock {
     }
 }
 
-on_every_host! {
+with_every_store! {
     /// Its slots and its watch seem to be held for an hour to come.
     fn what_a_host_leaves_that_was_an_hour_ahead_goes_on_within_a_lease(kind: Kind) -> String {
-        if kind == Kind::Wash {
+        if kind.is_wash() {
             return UNSHIFTED.into();
         }
         let (data, clock) = (Folder::new(), Clock::new());
@@ -76,7 +76,7 @@ on_every_host! {
     }
 
     fn a_host_that_is_set_back_by_an_hour_goes_on(kind: Kind) -> String {
-        if kind == Kind::Wash {
+        if kind.is_wash() {
             return UNSHIFTED.into();
         }
         let (data, clock) = (Folder::new(), Clock::new());
@@ -98,7 +98,7 @@ on_every_host! {
 
     /// Shorter than a lease, by an hour and by eight days, while finished jobs are kept for seven.
     fn a_leap_for_a_moment_loses_repeats_and_removes_nothing(kind: Kind) -> String {
-        if kind == Kind::Wash {
+        if kind.is_wash() {
             return UNSHIFTED.into();
         }
         let (data, clock) = (Folder::new(), Clock::new());
@@ -127,7 +127,7 @@ on_every_host! {
     }
 
     fn leaps_to_and_fro_lose_nothing(kind: Kind) -> String {
-        if kind == Kind::Wash {
+        if kind.is_wash() {
             return UNSHIFTED.into();
         }
         let (data, clock) = (Folder::new(), Clock::new());

@@ -9,10 +9,10 @@
 //! What clients ask of a job that exists (cancel it, retry it) is a *mark* that the store keeps until a
 //! holder of a slot has seen to it. Only holders of slots move jobs.
 
-#[cfg(any(not(feature = "spin"), test))]
+#[cfg(any(not(any(feature = "spin", feature = "wasmcloud")), test))]
 mod dir;
 mod location;
-#[cfg(any(feature = "spin", test))]
+#[cfg(any(feature = "spin", feature = "wasmcloud", test))]
 mod sql;
 
 use std::fmt;
@@ -20,7 +20,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-#[cfg(any(not(feature = "spin"), test))]
+#[cfg(any(not(any(feature = "spin", feature = "wasmcloud")), test))]
 pub use dir::Dir;
 #[cfg(test)]
 pub use dir::model;
@@ -191,8 +191,10 @@ pub struct Counts {
 /// The store that the settings name.
 pub fn of(config: &Config, host: Rc<dyn Host>) -> Rc<dyn Store> {
     match &config.store {
-        #[cfg(not(feature = "spin"))]
+        #[cfg(not(any(feature = "spin", feature = "wasmcloud")))]
         Location::Dir(path) => Rc::new(Dir::mounted(path, host)),
+        #[cfg(feature = "wasmcloud")]
+        Location::Wasmcloud => Rc::new(sql::Sql::new(sql::wasmcloud::Postgres, host)),
         #[cfg(feature = "spin")]
         Location::Sqlite(name) => Rc::new(sql::Sql::new(sql::spin::Sqlite::new(name), host)),
         #[cfg(feature = "spin")]
@@ -254,7 +256,7 @@ pub trait Store {
     /// Makes the slots that are missing: somebody has died while he gave one back.
     fn mend_slots(&self) -> Result<()>;
 
-    /// A value that changes when somebody enters, renews or leaves a slot; 0 if there are no slots yet.
+    /// A value that changes when somebody enters, renews or leaves a slot; 0 if that is not known.
     fn pulse(&self) -> Result<u64>;
 
     /// Takes a slot that is free, or that is still as it was seen; `None` if somebody else was first.

@@ -3,6 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+/// A condition that is always true: a change under it is there at once, and on PostgreSQL's disk a little later,
+/// before whatever waits for the disk. SQLite knows no such thing.
+pub const LIGHT: &str = " AND set_config('synchronous_commit', 'off', true) IS NOT NULL";
+
 /// A database that this component reaches.
 pub trait Database {
     fn dialect(&self) -> Dialect;
@@ -15,6 +19,7 @@ pub trait Database {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     Postgres,
+    #[cfg_attr(feature = "wasmcloud", allow(dead_code, reason = "that build has PostgreSQL alone"))]
     Sqlite,
 }
 
@@ -40,6 +45,18 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Row(Vec<Value>);
 
+impl Failure {
+    /// What PostgreSQL says with this [code](https://www.postgresql.org/docs/current/errcodes-appendix.html).
+    pub fn of_postgres(code: &str, message: String) -> Failure {
+        match code {
+            // A serialization failure, a deadlock, a lock that was not to be had; no connection left, no
+            // connection yet: nothing was done.
+            "40001" | "40P01" | "55P03" | "53300" | "57P03" => Failure::Busy,
+            _ => Failure::Other(message),
+        }
+    }
+}
+
 impl Dialect {
     /// A statement as this database understands it. They are written for PostgreSQL.
     pub fn adapt(self, statement: &str) -> Cow<'_, str> {
@@ -47,6 +64,7 @@ impl Dialect {
             Dialect::Postgres => statement.into(),
             // Its statements run one after the other; so there is nothing to lock.
             Dialect::Sqlite => statement
+                .replace(LIGHT, "")
                 .replace(" FOR UPDATE SKIP LOCKED", "")
                 .replace(" FOR SHARE", "")
                 .replace("GREATEST(", "max(")

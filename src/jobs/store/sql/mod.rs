@@ -5,17 +5,25 @@
 //! row names who has claimed it, by the token of his slot; whoever takes the slot over puts his own in its
 //! place, and from then on no statement of the old holder finds the row.
 //!
+//! What a statement costs is mostly the way to the database and back. So an ack takes one, and what a
+//! continuation asks at the same moment is asked at once (survey.rs). What may be lost with the database's host,
+//! since somebody finds it out within a lease, waits for no disk ([`LIGHT`]).
+//!
 //! See schema.rs for the tables.
 
 mod database;
+mod ready;
+mod rows;
 mod schema;
 #[cfg(feature = "spin")]
 pub mod spin;
+mod survey;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "wasmcloud")]
+pub mod wasmcloud;
 
-use std::cell::Cell;
-use std::io;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,9 +33,14 @@ use super::{
 };
 use crate::jobs::fault;
 use crate::jobs::host::Host;
-use crate::jobs::job::{Id, Input, Job, Run, State, Wait};
+use crate::jobs::job::{Id, Input, Job, Run, State};
 use crate::jobs::time::{TOLERANCE, Time};
-pub use database::{Database, Dialect, Failure, Row, Value};
+pub use database::{Database, Dialect, Failure, LIGHT, Row, Value};
+use rows::{
+    Entry, claimed_for, due_of, failed, id, input, kind_number, mark_values, number, number_of, read_all,
+    run_of, sign, token,
+};
+use survey::Survey;
 
 /// For how long a statement is tried while others hold what it needs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,11 +64,13 @@ pub struct Sql<D> {
     /// The schema was looked at.
     is_ready: Cell<bool>,
     bell: Cell<u64>,
+    /// What was found at the last survey and has not been asked for yet.
+    survey: RefCell<Survey>,
 }
 
 impl<D: Database> Sql<D> {
     pub fn new(database: D, host: Rc<dyn Host>) -> Sql<D> {
-        Sql { database, host, is_ready: Cell::default(), bell: Cell::default() }
+        Sql { database, host, is_ready: Cell::default(), bell: Cell::default(), survey: RefCell::default() }
     }
 
     /// Runs a statement, after a look at the schema.
@@ -95,88 +110,6 @@ impl<D: Database> Sql<D> {
         }
     }
 
-    /// Looks at the schema, and makes it if there is none.
-    fn be_ready(&self) -> Result<()> {
-        if self.is_ready.get() {
-            return Ok(());
-        }
-        let found = match self.schema_version() {
-            // It may have been made since.
-            Err(_) if self.has_schema()? => {
-                self.schema_version().map_err(|failure| failed("looking at its schema", failure))?
-            }
-            found => found.unwrap_or_default(),
-        };
-        match found {
-            Some(schema::VERSION) => {}
-            Some(newer) if newer > schema::VERSION => {
-                return Err(failed("looking at its schema", Failure::Other(newer_schema(newer))));
-            }
-            _ => self.make()?,
-        }
-        self.is_ready.set(true);
-        Ok(())
-    }
-
-    fn schema_version(&self) -> std::result::Result<Option<i64>, Failure> {
-        let rows = self.query("SELECT value FROM afterack_meta WHERE name = 'schema'", &[])?;
-        rows.first().map(|row| row.integer(0)).transpose()
-    }
-
-    fn has_schema(&self) -> Result<bool> {
-        let statement = match self.database.dialect() {
-            Dialect::Sqlite => "SELECT count(*) FROM sqlite_master WHERE name = 'afterack_meta'",
-            Dialect::Postgres => "SELECT count(to_regclass('afterack_meta'))",
-        };
-        let count =
-            self.query(statement, &[]).and_then(|rows| rows.first().map_or(Ok(0), |row| row.integer(0)));
-        count.map(|count| count > 0).map_err(|failure| failed("looking for its schema", failure))
-    }
-
-    /// Makes what of the schema is missing: all of it, or nothing.
-    fn make(&self) -> Result<()> {
-        let statements = schema::statements(self.database.dialect());
-        let made = match self.database.dialect() {
-            Dialect::Postgres => {
-                // One statement, by one at a time.
-                let all = statements.join("; ");
-                let lock = "PERFORM pg_advisory_xact_lock(hashtext('afterack'))";
-                self.query(&format!("DO $make$ BEGIN {lock}; {all}; END $make$"), &[]).map(drop)
-            }
-            // Once set, that mode stays: who reads and who writes do not wait for each other, and a commit is
-            // one sync.
-            Dialect::Sqlite => self.query("PRAGMA journal_mode = WAL", &[]).and_then(|_| {
-                self.query("BEGIN IMMEDIATE", &[])?;
-                let made = statements.iter().try_for_each(|statement| self.query(statement, &[]).map(drop));
-                let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
-                self.query(end, &[]).and(made)
-            }),
-        };
-        made.map_err(|failure| failed("making its schema", failure))
-    }
-
-    fn slot_rows(&self) -> Result<Vec<(Role, Option<String>, i64)>> {
-        let doing = "reading the slots";
-        // With the schema's version, since this is mostly what comes first.
-        let statement = "SELECT s.role, s.token, s.beat, m.value FROM afterack_slots s \
-                         JOIN afterack_meta m ON m.name = 'schema'";
-        let is_right = |row: &Row| matches!(row.integer(3), Ok(schema::VERSION));
-        let rows = match self.query(statement, &[]) {
-            Ok(rows) if self.is_ready.get() || rows.first().is_some_and(is_right) => rows,
-            // Nothing that the schema could be the reason of.
-            Err(failure) if self.is_ready.get() || matches!(failure, Failure::Busy) => {
-                return Err(failed(doing, failure));
-            }
-            _ => self.run(doing, statement, &[])?,
-        };
-        self.is_ready.set(true);
-        let read = |row: &Row| {
-            Ok((Role::parse(row.text(0)?), row.text_if_any(1)?.map(str::to_owned), row.integer(2)?))
-        };
-        let rows = read_all(&rows, doing, read)?;
-        Ok(rows.into_iter().filter_map(|(role, token, beat)| Some((role?, token, beat))).collect())
-    }
-
     /// Whether a slot is still held, for who could do nothing as its holder.
     fn check(&self, slot: &Slot) -> Result<()> {
         let statement = "SELECT role FROM afterack_slots WHERE role = $1 AND token = $2";
@@ -202,11 +135,16 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn put(&self, id: Id, input: &Input, most: usize, _: Time) -> Result<Put> {
-        let statement = "INSERT INTO afterack_jobs (id, created, head, key, size, body) \
-                         SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS TEXT), \
-                         CAST($5 AS BIGINT), CAST($6 AS BYTEA) WHERE (SELECT count(*) FROM \
-                         (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
-                         AND kind IN (0, 1) LIMIT $7) AS waiting) < $7 ON CONFLICT DO NOTHING RETURNING id";
+        let statement = format!(
+            "INSERT INTO afterack_jobs (id, created, head, key, size, body) \
+             SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS TEXT), \
+             CAST($5 AS BIGINT), CAST($6 AS BYTEA) WHERE (SELECT count(*) FROM \
+             (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
+             AND kind IN (0, 1) LIMIT $7) AS waiting) < $7 AND EXISTS \
+             (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = {}) \
+             ON CONFLICT DO NOTHING RETURNING id",
+            schema::VERSION
+        );
         let head = serde_json::to_string(input).expect("these are structs with plain fields");
         let mut parameters = [
             id.to_string().into(),
@@ -217,10 +155,22 @@ impl<D: Database> Store for Sql<D> {
             input.body.clone().into(),
             number_of(most),
         ];
+        let doing = "recording a job";
         for _ in 0..3 {
-            if self.changes("recording a job", statement, &parameters)? {
-                fault::point("recorded");
-                return Ok(Put::New);
+            // It fails if there is no schema, and does nothing if that is not the right one.
+            match self.query(&statement, &parameters) {
+                Ok(rows) if rows.is_empty() => self.be_ready()?,
+                Ok(_) => {
+                    fault::point("recorded");
+                    return Ok(Put::New);
+                }
+                Err(failure) if self.is_ready.get() || matches!(failure, Failure::Busy) => {
+                    return Err(failed(doing, failure));
+                }
+                Err(_) => {
+                    self.be_ready()?;
+                    continue;
+                }
             }
             // A request that was answered before is answered again, however full the queue is.
             if let Some(key) = &input.key
@@ -234,7 +184,7 @@ impl<D: Database> Store for Sql<D> {
             // Some of those that wait are cancelled already; or the key's job has just been removed.
             parameters[6] = Value::Integer(i64::MAX);
         }
-        Err(failed("recording a job", Failure::Other("its id or its key is taken".into())))
+        Err(failed(doing, Failure::Other("its id or its key is taken".into())))
     }
 
     fn find(&self, id: Id) -> Result<Option<Found>> {
@@ -280,22 +230,18 @@ impl<D: Database> Store for Sql<D> {
     fn ask(&self, mark: Mark) -> Result<()> {
         let statement =
             "INSERT INTO afterack_marks (id, round, ask) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        self.survey.borrow_mut().marks = None;
         self.run("leaving a mark", statement, &mark_values(mark)).map(drop)
     }
 
     fn forget_mark(&self, mark: Mark) -> Result<()> {
         let statement = "DELETE FROM afterack_marks WHERE id = $1 AND round = $2 AND ask = $3";
+        self.survey.borrow_mut().marks = None;
         self.run("removing a mark", statement, &mark_values(mark)).map(drop)
     }
 
     fn marks(&self) -> Result<Vec<Mark>> {
-        let rows = self.run("reading the marks", "SELECT id, round, ask FROM afterack_marks", &[])?;
-        let read = |row: &Row| {
-            let ask = Ask::parse(row.text(2)?);
-            let round = u32::try_from(row.integer(1)?).ok();
-            Ok(Id::parse(row.text(0)?).zip(round).zip(ask).map(|((id, round), ask)| Mark { id, round, ask }))
-        };
-        Ok(read_all(&rows, "reading the marks", read)?.into_iter().flatten().collect())
+        self.surveyed(|survey| survey.marks.take())
     }
 
     fn is_marked(&self, mark: Mark) -> Result<bool> {
@@ -309,27 +255,7 @@ impl<D: Database> Store for Sql<D> {
                              WHERE owner IS NULL AND due IS NOT NULL AND since IS NOT NULL AND since > $2";
             self.run("mending waits", statement, &[number(now), number(now + TOLERANCE)])?;
         }
-        let due = |condition: &str| {
-            format!(
-                "SELECT id, kind, due, since FROM (SELECT id, kind, due, since FROM afterack_runs \
-                 WHERE owner IS NULL AND due IS NOT NULL AND {condition} ORDER BY due, id LIMIT $2) AS part"
-            )
-        };
-        let next = |kind: i64| {
-            format!(
-                "SELECT '', CAST(-1 AS BIGINT), min(due), CAST(NULL AS BIGINT) FROM afterack_runs \
-                 WHERE owner IS NULL AND due IS NOT NULL AND kind = {kind} AND waits = 1 AND due > $1"
-            )
-        };
-        let statement = [
-            due("kind = 0 AND waits = 0"),
-            due("kind = 0 AND waits = 1 AND due <= $1"),
-            due("kind = 1 AND waits = 0"),
-            due("kind = 2 AND waits = 1 AND due <= $1"),
-            next(0),
-            next(2),
-        ]
-        .join(" UNION ALL ");
+        let statement = schema::LOOK.call(self.database.dialect());
         let rows = self.run("looking at the queue", &statement, &[number(now), number_of(most)])?;
         let mut outlook = Outlook::default();
         let mut due = Vec::new();
@@ -349,10 +275,10 @@ impl<D: Database> Store for Sql<D> {
         Ok(outlook)
     }
 
-    /// To look is as cheap as to ask whether anything has changed.
+    /// To look is as cheap as to ask whether anything has changed. Twice at the same moment is too often.
     fn bell(&self) -> Result<u64> {
-        self.bell.set(self.bell.get() + 1);
-        Ok(self.bell.get())
+        let moment = self.host.elapsed().as_millis() as u64 / survey::MOMENT.as_millis() as u64;
+        Ok(self.bell.get() + moment)
     }
 
     fn slots(&self) -> Result<Vec<(Role, Holding)>> {
@@ -364,22 +290,19 @@ impl<D: Database> Store for Sql<D> {
             };
             (role, holding)
         };
-        Ok(self.slot_rows()?.into_iter().map(holding).collect())
+        Ok(self.surveyed(|survey| survey.slots.take())?.into_iter().map(holding).collect())
     }
 
     fn mend_slots(&self) -> Result<()> {
         schema::rows().iter().try_for_each(|rows| self.run("making the slots", rows, &[]).map(drop))
     }
 
+    /// Before the first statement it is not known: an ack does not wait for it.
     fn pulse(&self) -> Result<u64> {
-        use std::hash::{Hash, Hasher};
-        let mut hasher = fnv::FnvHasher::default();
-        let mut slots = self.slot_rows()?;
-        slots.sort_by_key(|slot| slot.0.to_string());
-        for (role, token, beat) in slots {
-            (role.to_string(), token, beat).hash(&mut hasher);
+        if !self.is_ready.get() {
+            return Ok(0);
         }
-        Ok(hasher.finish().max(1))
+        self.surveyed(|survey| survey.pulse.take())
     }
 
     fn enter(&self, role: Role, seen: &Holding) -> Result<Option<Slot>> {
@@ -387,12 +310,10 @@ impl<D: Database> Store for Sql<D> {
         let new = format!("{:016x}", self.host.random());
         let (role_name, update) =
             (Value::from(role.to_string()), "UPDATE afterack_slots SET token = $1, beat = 0");
-        let entered = |statement: &str, parameters: &[Value]| {
-            self.changes(
-                doing,
-                &format!("{update} WHERE role = $2 AND {statement} RETURNING role"),
-                parameters,
-            )
+        let entered = |condition: &str, parameters: &[Value]| {
+            self.has_moved();
+            let statement = format!("{update} WHERE role = $2 AND {condition}{LIGHT} RETURNING role");
+            self.changes(doing, &statement, parameters)
         };
         let old = match seen {
             Holding::Free => None,
@@ -403,7 +324,9 @@ impl<D: Database> Store for Sql<D> {
                 Some((old.to_owned(), beat))
             }
             Holding::Left => {
-                let left = self.slot_rows()?.into_iter().find(|slot| slot.0 == role && slot.2 < 0);
+                self.has_moved();
+                let slots = self.surveyed(|survey| survey.slots.take())?;
+                let left = slots.into_iter().find(|slot| slot.0 == role && slot.2 < 0);
                 let Some((_, Some(old), beat)) = left else { return Ok(None) };
                 Some((old, beat))
             }
@@ -428,20 +351,25 @@ impl<D: Database> Store for Sql<D> {
 
     fn renew(&self, slot: &mut Slot) -> Result<()> {
         let doing = "renewing a slot";
-        let statement =
-            "UPDATE afterack_slots SET beat = beat + 1 WHERE role = $1 AND token = $2 RETURNING beat";
-        let rows = self.run(doing, statement, &[slot.role.to_string().into(), token(slot).into()])?;
+        let statement = format!(
+            "UPDATE afterack_slots SET beat = beat + 1 WHERE role = $1 AND token = $2{LIGHT} RETURNING beat"
+        );
+        self.has_moved();
+        let rows = self.run(doing, &statement, &[slot.role.to_string().into(), token(slot).into()])?;
         let beat = read_all(&rows, doing, |row| row.integer(0))?.pop().ok_or(StoreError::Lost)?;
         slot.sign = sign(token(slot), beat);
         Ok(())
     }
 
     fn leave(&self, slot: Slot) -> Result<()> {
-        let statement = "UPDATE afterack_slots SET beat = -1, token = CASE WHEN EXISTS \
-                         (SELECT 1 FROM afterack_runs WHERE owner = $1) THEN token ELSE NULL END \
-                         WHERE token = $1 AND role = $2 RETURNING role";
+        let statement = format!(
+            "UPDATE afterack_slots SET beat = -1, token = CASE WHEN EXISTS \
+             (SELECT 1 FROM afterack_runs WHERE owner = $1) THEN token ELSE NULL END \
+             WHERE token = $1 AND role = $2{LIGHT} RETURNING role"
+        );
+        self.has_moved();
         let parameters = [token(&slot).into(), slot.role.to_string().into()];
-        self.change_as_holder("leaving a slot", statement, &parameters)
+        self.change_as_holder("leaving a slot", &statement, &parameters)
     }
 
     fn claims(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>> {
@@ -463,7 +391,7 @@ impl<D: Database> Store for Sql<D> {
                 "UPDATE afterack_runs SET owner = $1 WHERE EXISTS \
                  (SELECT 1 FROM afterack_slots WHERE token = $1 AND role = $2 FOR SHARE) AND id IN \
                  (SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL AND kind = $3 \
-                 AND (waits = 0 OR due <= $4) AND id IN ({}) FOR UPDATE SKIP LOCKED) \
+                 AND (waits = 0 OR due <= $4) AND id IN ({}) FOR UPDATE SKIP LOCKED){LIGHT} \
                  RETURNING id, kind, due, since",
                 ids.join(", ")
             );
@@ -562,10 +490,13 @@ impl<D: Database> Store for Sql<D> {
         let wait = due.and_then(|due| due.wait);
         let end = job.run.end.as_ref();
         // A clock that was behind lets nothing go before what has ended earlier.
-        let statement = "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
-                         ended = $5, finished = CASE WHEN CAST($5 AS TEXT) IS NULL THEN NULL ELSE GREATEST($6, COALESCE( \
-                         (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END \
-                         WHERE id = $7 AND owner = $8 RETURNING id";
+        let statement = format!(
+            "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
+             ended = $5, finished = CASE WHEN CAST($5 AS TEXT) IS NULL THEN NULL ELSE GREATEST($6, COALESCE( \
+             (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END \
+             WHERE id = $7 AND owner = $8{LIGHT} RETURNING id"
+        );
+        self.survey.borrow_mut().ended = None;
         let parameters = [
             due.map_or(2, |due| kind_number(due.kind)).into(),
             i64::from(wait.is_some()).into(),
@@ -576,7 +507,7 @@ impl<D: Database> Store for Sql<D> {
             job.id.to_string().into(),
             token(slot).into(),
         ];
-        self.change_as_holder("releasing a job", statement, &parameters)?;
+        self.change_as_holder("releasing a job", &statement, &parameters)?;
         if end.is_some() && job.claim != Kind::Tell {
             fault::trace("settled", job.id, job.run.version);
         }
@@ -590,19 +521,22 @@ impl<D: Database> Store for Sql<D> {
 
     /// Claims of holders who have none of the slots any more: they died while they claimed or were succeeded.
     fn unfinished(&self) -> Result<Vec<String>> {
-        let statement = "SELECT DISTINCT owner FROM afterack_runs WHERE owner IS NOT NULL AND NOT EXISTS \
-                         (SELECT 1 FROM afterack_slots WHERE token = owner)";
-        let rows = self.run("looking for claims", statement, &[])?;
-        read_all(&rows, "looking for claims", |row| Ok(row.text(0)?.to_owned()))
+        self.surveyed(|survey| survey.unfinished.take())
     }
 
     fn finish(&self, unfinished: &str) -> Result<()> {
         let statement = "UPDATE afterack_runs SET owner = NULL WHERE owner = $1 AND NOT EXISTS \
                          (SELECT 1 FROM afterack_slots WHERE token = $1)";
+        self.survey.borrow_mut().unfinished = None;
+        self.bell.set(self.bell.get() + 1);
         self.run("giving claims back", statement, &[unfinished.into()]).map(drop)
     }
 
     fn remove_expired(&self, now: Time, keep: Duration) -> Result<Option<Time>> {
+        let expires = self.expires(keep)?;
+        if expires.is_none_or(|expires| expires > now) {
+            return Ok(expires);
+        }
         let statement = format!(
             "DELETE FROM afterack_runs WHERE id IN (SELECT id FROM afterack_runs \
              WHERE owner IS NULL AND due IS NULL AND finished <= $1 \
@@ -614,10 +548,7 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn expires(&self, keep: Duration) -> Result<Option<Time>> {
-        let statement = "SELECT min(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL";
-        let rows = self.run("looking for what has ended", statement, &[])?;
-        let first = read_all(&rows, "looking for what has ended", |row| row.integer_if_any(0))?;
-        Ok(first.into_iter().flatten().next().map(|first| Time(first as u64) + keep))
+        Ok(self.surveyed(|survey| survey.ended.take())?.map(|first| first + keep))
     }
 
     fn admit(&self, most: usize, now: Time) -> Result<Option<Waiter>> {
@@ -672,104 +603,4 @@ impl<D: Database> Store for Sql<D> {
             ended: State::ENDS.map(|state| (state, count(state.name()))),
         })
     }
-}
-
-/// What a row of the queue says.
-enum Entry {
-    Due(Due),
-    /// When the first of the others is due, if there is one.
-    Next(Option<Time>),
-    /// Nothing that this component has put there.
-    Foreign,
-}
-
-fn due_of(row: &Row) -> std::result::Result<Entry, Failure> {
-    let time = |column| Ok(row.integer_if_any(column)?.map(|time| Time(time as u64)));
-    let kind = match row.integer(1)? {
-        0 => Kind::Work,
-        1 => Kind::Suspect,
-        2 => Kind::Tell,
-        _ => return time(2).map(Entry::Next),
-    };
-    let (Some(id), Some(due)) = (Id::parse(row.text(0)?), time(2)?) else { return Ok(Entry::Foreign) };
-    let wait = time(3)?.map(|since| Wait { until: due, since });
-    Ok(Entry::Due(Due { time: due, id, kind, wait }))
-}
-
-fn kind_number(kind: Kind) -> i64 {
-    match kind {
-        Kind::Work => 0,
-        Kind::Suspect => 1,
-        Kind::Tell => 2,
-    }
-}
-
-/// What a job of this kind is claimed for.
-fn claimed_for(kind: i64) -> Option<Kind> {
-    match kind {
-        0 | 1 => Some(Kind::Work),
-        2 => Some(Kind::Tell),
-        _ => None,
-    }
-}
-
-/// A sign of life: a holder's token, which stays, and how often he has renewed it.
-fn sign(token: &str, beat: i64) -> Sign {
-    Sign(format!("{token}.{beat}"))
-}
-
-fn token(slot: &Slot) -> &str {
-    slot.sign.0.rsplit_once('.').map_or("", |(token, _)| token)
-}
-
-fn mark_values(mark: Mark) -> [Value; 3] {
-    [mark.id.to_string().into(), i64::from(mark.round).into(), mark.ask.name().into()]
-}
-
-fn number(time: Time) -> Value {
-    Value::Integer(i64::try_from(time.0).unwrap_or(i64::MAX))
-}
-
-fn number_of(count: usize) -> Value {
-    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
-}
-
-fn id(row: &Row, column: usize) -> std::result::Result<Id, Failure> {
-    let text = row.text(column)?;
-    Id::parse(text).ok_or_else(|| Failure::Other(format!("`{text}` is no job's id")))
-}
-
-fn input(id: Id, head: &str, size: i64) -> Result<Input> {
-    let input: Input = serde_json::from_str(head)
-        .map_err(|error| StoreError::Damaged { id, reason: format!("its head: {error}") })?;
-    Ok(Input { size: size as usize, ..input })
-}
-
-/// How far a job has come; nothing is written of one that has not begun.
-fn run_of(id: Id, text: &str) -> Result<Run> {
-    if text.is_empty() {
-        return Ok(Run::default());
-    }
-    serde_json::from_str(text)
-        .map_err(|error| StoreError::Damaged { id, reason: format!("its course: {error}") })
-}
-
-fn read_all<T>(
-    rows: &[Row],
-    doing: &str,
-    read: impl FnMut(&Row) -> std::result::Result<T, Failure>,
-) -> Result<Vec<T>> {
-    rows.iter().map(read).collect::<std::result::Result<_, _>>().map_err(|failure| failed(doing, failure))
-}
-
-fn failed(doing: &str, failure: Failure) -> StoreError {
-    let error = io::Error::other(failure.to_string());
-    StoreError::Failed { doing: format!("the database, {doing}"), error }
-}
-
-fn newer_schema(found: i64) -> String {
-    format!(
-        "its schema has version {found}, and this component knows {} (a newer one has been here)",
-        schema::VERSION
-    )
 }

@@ -11,8 +11,12 @@
 //! afterack_damaged   what made no sense, set aside
 //! ```
 //!
+//! In PostgreSQL, what is asked most often is a function, which it need not plan anew every time.
+//!
 //! A job that is recorded begins by a trigger, and so does the counting of those that end and the removal of
 //! what belongs to one that goes: each is one statement, whole or not at all, in both dialects.
+
+use std::borrow::Cow;
 
 use super::super::Role;
 use super::database::Dialect;
@@ -82,6 +86,88 @@ const TRIGGERS: [(&str, &str, &str); 3] = [
     ),
 ];
 
+/// The due jobs of which this is true, and more.
+macro_rules! due {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, kind, due, since FROM (SELECT id, kind, due, since FROM afterack_runs \
+             WHERE owner IS NULL AND due IS NOT NULL AND ",
+            $condition,
+            " ORDER BY due, id LIMIT $2) AS part UNION ALL "
+        )
+    };
+}
+
+/// What is asked most often.
+pub struct Question {
+    name: &'static str,
+    parameters: &'static str,
+    columns: &'static str,
+    pub statement: &'static str,
+}
+
+pub const QUESTIONS: [&Question; 2] = [&SURVEY, &LOOK];
+
+/// The slots, the marks, who has claims and no slot, and when the first of those jobs has ended that are kept.
+/// One owner after the other is looked up, however many claims each has.
+pub const SURVEY: Question = Question {
+    name: "afterack_survey",
+    parameters: "",
+    columns: "what TEXT, name TEXT, word TEXT, number BIGINT, version BIGINT",
+    statement: "SELECT 'slot', s.role, s.token, s.beat, m.value FROM afterack_slots s \
+                JOIN afterack_meta m ON m.name = 'schema' \
+                UNION ALL SELECT 'mark', id, ask, round, 0 FROM afterack_marks \
+                UNION ALL SELECT 'unfinished', owner, NULL, 0, 0 FROM (\
+                WITH RECURSIVE owners AS (SELECT CAST('' AS TEXT) AS owner \
+                UNION ALL SELECT (SELECT r.owner FROM afterack_runs r \
+                WHERE r.owner IS NOT NULL AND r.owner > o.owner ORDER BY r.owner LIMIT 1) \
+                FROM owners o WHERE o.owner IS NOT NULL) SELECT owner FROM owners) AS owners \
+                WHERE owner <> '' AND NOT EXISTS (SELECT 1 FROM afterack_slots WHERE token = owner) \
+                UNION ALL SELECT 'ended', '', NULL, (SELECT finished FROM afterack_runs \
+                WHERE owner IS NULL AND due IS NULL AND finished >= 0 ORDER BY finished LIMIT 1), 0",
+};
+
+/// What the queue holds at time `$1`, with at most `$2` due jobs of each kind; and when the first of the others
+/// are due.
+pub const LOOK: Question = Question {
+    name: "afterack_look",
+    parameters: "BIGINT, BIGINT",
+    columns: "id TEXT, kind BIGINT, due BIGINT, since BIGINT",
+    statement: concat!(
+        due!("kind = 0 AND waits = 0"),
+        due!("kind = 0 AND waits = 1 AND due <= $1"),
+        due!("kind = 1 AND waits = 0"),
+        due!("kind = 2 AND waits = 1 AND due <= $1"),
+        "SELECT '', CAST(-1 AS BIGINT), min(due), CAST(NULL AS BIGINT) FROM afterack_runs \
+         WHERE owner IS NULL AND due IS NOT NULL AND kind = 0 AND waits = 1 AND due > $1 UNION ALL \
+         SELECT '', CAST(-1 AS BIGINT), min(due), CAST(NULL AS BIGINT) FROM afterack_runs \
+         WHERE owner IS NULL AND due IS NOT NULL AND kind = 2 AND waits = 1 AND due > $1"
+    ),
+};
+
+impl Question {
+    /// The statement that asks it.
+    pub fn call(&self, dialect: Dialect) -> Cow<'static, str> {
+        match dialect {
+            Dialect::Sqlite => self.statement.into(),
+            Dialect::Postgres => {
+                let count = self.parameters.split(", ").filter(|name| !name.is_empty()).count();
+                let numbers: Vec<_> = (1..=count).map(|number| format!("${number}")).collect();
+                format!("SELECT * FROM {}({})", self.name, numbers.join(", ")).into()
+            }
+        }
+    }
+
+    /// What makes it a function.
+    fn function(&self) -> String {
+        let Question { name, parameters, columns, statement } = self;
+        format!(
+            "CREATE OR REPLACE FUNCTION {name}({parameters}) RETURNS TABLE ({columns}) LANGUAGE plpgsql STABLE \
+             AS $body$ #variable_conflict use_column\nBEGIN RETURN QUERY {statement}; END $body$"
+        )
+    }
+}
+
 /// The statements that make what of the schema is missing, to be run as one.
 pub fn statements(dialect: Dialect) -> Vec<String> {
     let mut statements: Vec<_> = TABLES.iter().map(|table| dialect.adapt(table).into_owned()).collect();
@@ -99,6 +185,9 @@ pub fn statements(dialect: Dialect) -> Vec<String> {
                 statements.push(format!("CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"));
             }
         }
+    }
+    if dialect == Dialect::Postgres {
+        statements.extend(QUESTIONS.iter().map(|question| question.function()));
     }
     statements.extend(rows());
     statements

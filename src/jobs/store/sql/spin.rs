@@ -168,11 +168,7 @@ fn value(value: pg4::DbValue) -> Result<Value, Failure> {
 fn failure(error: pg4::PgError) -> Failure {
     match error {
         pg4::PgError::QueryFailed(pg4::QueryError::DbError(error)) => {
-            // Serialization failures and deadlocks have done nothing.
-            if ["40001", "40P01", "55P03"].contains(&error.code.as_str()) {
-                return Failure::Busy;
-            }
-            Failure::Other(format!("{} ({})", error.message, error.code))
+            Failure::of_postgres(&error.code, format!("{} ({})", error.message, error.code))
         }
         pg4::PgError::QueryFailed(pg4::QueryError::Text(text)) => Failure::Other(text),
         pg4::PgError::ConnectionFailed(text) => Failure::Other(format!("no connection: {text}")),

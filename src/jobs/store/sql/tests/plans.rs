@@ -26,7 +26,11 @@ impl<D: Database> Database for Explained<D> {
                 Dialect::Postgres => ("EXPLAIN", 0),
                 Dialect::Sqlite => ("EXPLAIN QUERY PLAN", 3),
             };
-            let plan = self.database.query(&format!("{explain} {statement}"), parameters)?;
+            let question =
+                schema::QUESTIONS.iter().find(|question| question.call(self.dialect()) == statement);
+            let asked =
+                question.map_or(statement.into(), |question| self.dialect().adapt(question.statement));
+            let plan = self.database.query(&format!("{explain} {asked}"), parameters)?;
             let plan = plan.iter().map(|row| row.text(column).unwrap().to_owned());
             let plan = plan.collect::<Vec<_>>().join("\n");
             self.plans.borrow_mut().push((statement.to_owned(), plan));

@@ -4,10 +4,9 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::sync::{Mutex, OnceLock};
 
-use postgres::error::SqlState;
+use postgres::Client;
 use postgres::types::private::BytesMut;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, NoTls};
 
 use super::super::*;
 use super::cluster::Cluster;
@@ -31,16 +30,7 @@ fn server() -> String {
 }
 
 fn connect(options: &str) -> Client {
-    let url = format!("{}?options={options}", server());
-    let until = std::time::Instant::now() + Duration::from_secs(30);
-    loop {
-        match Client::connect(&url, NoTls) {
-            Ok(client) => return client,
-            // It is coming up.
-            Err(error) => assert!(std::time::Instant::now() < until, "{error}"),
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    super::cluster::connect(&format!("{}?options={options}", server()))
 }
 
 impl Schema {
@@ -99,14 +89,14 @@ impl Database for Postgres {
 
     fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
         let parameters: Vec<_> = parameters.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
-        let rows = self.0.borrow_mut().query(statement, &parameters).map_err(|error| match error.code() {
-            Some(code)
-                if [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].contains(code) =>
-            {
-                Failure::Busy
+        let failure = |error: postgres::Error| {
+            let text = format!("{error}: {:?}", error.source());
+            match error.code() {
+                Some(code) => Failure::of_postgres(code.code(), text),
+                None => Failure::Other(text),
             }
-            _ => Failure::Other(format!("{error}: {:?}", error.source())),
-        })?;
+        };
+        let rows = self.0.borrow_mut().query(statement, &parameters).map_err(failure)?;
         let value = |row: &postgres::Row, column: usize| match *row.columns()[column].type_() {
             Type::INT8 => row.get::<_, Option<i64>>(column).into(),
             Type::TEXT => row.get::<_, Option<String>>(column).into(),

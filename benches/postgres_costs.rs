@@ -1,0 +1,150 @@
+//! What jobs cost in PostgreSQL, by wasmCloud and, where `spin` is on PATH, by Spin.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::Times;
+use crate::cluster::{connect, database_of};
+use crate::host::{Folder, Host, Kind, Setup, is_on_path};
+use crate::job_costs::{PAUSE, SHORT, component_on, many_clients, post, post_all};
+use crate::wire::Connection;
+
+pub fn all() {
+    for kind in [Kind::WashPostgres, Kind::SpinPostgres] {
+        if kind.is_spin() && !is_on_path("spin") {
+            println!("skipped: {kind:?}, since `spin` is not on PATH");
+            continue;
+        }
+        durable_time_to_ack(kind);
+        many_clients(kind);
+        finished_jobs(kind);
+        two_hosts(kind);
+    }
+}
+
+/// The ack of a job that is recorded first, against hello world and what a native client of the database
+/// needs for an empty statement and for a small row.
+fn durable_time_to_ack(kind: Kind) {
+    let data = Folder::new();
+    let hello = Setup::new(kind, "examples/hello").start();
+    let host = component_on(kind, &data).start();
+    let mut client = connect(&database_of(&data.0));
+    client.batch_execute("CREATE TABLE bench (row TEXT)").expect("a database of its own");
+    let [select, insert] = ["SELECT 1", "INSERT INTO bench VALUES ('x')"]
+        .map(|statement| client.prepare(statement).expect("a right statement"));
+    let (mut to_hello, mut to_host) = (Connection::open(hello.address), Connection::open(host.address));
+    let [mut hellos, mut selects, mut inserts, mut acks] = [const { Vec::new() }; 4];
+    for _ in 0..500 {
+        let begun = Instant::now();
+        assert_eq!(to_hello.get("/").status, 202);
+        hellos.push(begun.elapsed());
+        for (statement, times) in [(&select, &mut selects), (&insert, &mut inserts)] {
+            let begun = Instant::now();
+            client.execute(statement, &[]).expect("a server that is up");
+            times.push(begun.elapsed());
+        }
+        acks.push(post(&mut to_host, SHORT));
+        sleep(PAUSE);
+    }
+    let [hello, select, insert, ack] = [hellos, selects, inserts, acks].map(Times::new);
+    let limit = hello.at(0.5) + 3.0 * select.at(0.5) + insert.at(0.5);
+    println!(
+        "durable time-to-ack on {kind:?}: {ack}; hello world: {hello}; SELECT 1: {select}; a row: {insert};"
+    );
+    println!(
+        "  median of the first {:.3} ms (at most hello + 3 SELECT 1 + a row = {limit:.3} ms)",
+        ack.at(0.5)
+    );
+}
+
+/// Acks, claims and statuses beside 100,000 jobs that have ended, against an empty store, in turns.
+fn finished_jobs(kind: Kind) {
+    let folders = [Folder::new(), Folder::new()];
+    let hosts = folders.each_ref().map(|data| component_on(kind, data).start());
+    let connections = || hosts.each_ref().map(|host| Connection::open(host.address));
+    for mut connection in connections() {
+        post(&mut connection, SHORT);
+    }
+    let mut client = connect(&database_of(&folders[1].0));
+    while ended(&hosts[1]) < 1 {
+        sleep(PAUSE);
+    }
+    client
+        .batch_execute(
+            "CREATE TEMP TABLE old AS SELECT * FROM afterack_runs; \
+             INSERT INTO afterack_jobs (id, created, head, size, body) \
+             SELECT '01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'), created, head, size, body \
+             FROM afterack_jobs, generate_series(1, 100000) n; \
+             UPDATE afterack_runs r SET kind = old.kind, due = NULL, ended = old.ended, \
+             finished = old.finished, run = old.run FROM old WHERE r.id LIKE '01900000-%'",
+        )
+        .expect("a store");
+    let mut connections = connections();
+    let [mut acks, mut ends, mut statuses] = [const { [const { Vec::new() }; 2] }; 3];
+    for _ in 0..500 {
+        for (host, connection) in connections.iter_mut().enumerate() {
+            let begun = Instant::now();
+            let answer = connection.post("/jobs/demo", "", SHORT.as_bytes());
+            acks[host].push(begun.elapsed());
+            let status = format!("/jobs/{}", answer.json()["id"].as_str().expect("an id"));
+            loop {
+                let asked = Instant::now();
+                let job = connection.get(&status).json();
+                statuses[host].push(asked.elapsed());
+                if job["state"] == "succeeded" {
+                    break;
+                }
+            }
+            ends[host].push(begun.elapsed());
+            sleep(PAUSE);
+        }
+    }
+    for (what, times) in [("ack", acks), ("end of a job", ends), ("status", statuses)] {
+        let [empty, full] = times.map(Times::new);
+        println!(
+            "100,000 finished jobs on {kind:?}: {what} {full}; none: {empty}; ratio of p99 {:.2} (at most 1.3)",
+            full.at(0.99) / empty.at(0.99)
+        );
+    }
+}
+
+/// Jobs of 10 ms in 64 lanes, by one host and by two.
+fn two_hosts(kind: Kind) {
+    const JOBS: usize = 4000;
+    let rates = [1, 2].map(|count| {
+        let data = Folder::new();
+        let start = || component_on(kind, &data).variable("AFTERACK_DRAINS", count).start();
+        let mut hosts = vec![
+            component_on(kind, &data).variable("AFTERACK_DRAINS", 1).variable("AFTERACK_LANES", 1).start(),
+        ];
+        post_all(&hosts[0], 20, r#"{"steps":2,"step_ms":3000}"#);
+        post_all(&hosts[0], JOBS, r#"{"steps":1,"step_ms":10}"#);
+        hosts.clear();
+        hosts.extend((0..count).map(|_| start()));
+        for host in &hosts {
+            assert_eq!(Connection::open(host.address).get("/healthz").status, 200);
+        }
+        let wait_for = |least: u64| {
+            let begun = Instant::now();
+            loop {
+                match ended(&hosts[0]) {
+                    ended if ended >= least => return (Instant::now(), ended),
+                    ended => assert!(begun.elapsed() < Duration::from_secs(180), "{ended} have ended"),
+                }
+                sleep(Duration::from_millis(50));
+            }
+        };
+        let ((begun, first), (end, last)) = (wait_for(JOBS as u64 / 4), wait_for(JOBS as u64 * 9 / 10));
+        (last - first) as f64 / (end - begun).as_secs_f64()
+    });
+    println!(
+        "10 ms jobs in 64 lanes on {kind:?}: {:.0} per second by one host, {:.0} by two: {:.2} times as many (at least 1.6)",
+        rates[0],
+        rates[1],
+        rates[1] / rates[0]
+    );
+}
+
+fn ended(host: &Host) -> u64 {
+    crate::jobs::Client(host).metric(r#"afterack_jobs_ended_total{state="succeeded"}"#)
+}

@@ -1,0 +1,74 @@
+//! Before anything else: is the schema there, and is it the one that this component knows?
+
+use super::rows::failed;
+use super::{Database, Dialect, Failure, Sql, schema};
+use crate::jobs::store::Result;
+
+impl<D: Database> Sql<D> {
+    /// Looks at the schema, and makes it if there is none.
+    pub(super) fn be_ready(&self) -> Result<()> {
+        if self.is_ready.get() {
+            return Ok(());
+        }
+        let found = match self.schema_version() {
+            // It may have been made since.
+            Err(_) if self.has_schema()? => {
+                self.schema_version().map_err(|failure| failed("looking at its schema", failure))?
+            }
+            found => found.unwrap_or_default(),
+        };
+        match found {
+            Some(schema::VERSION) => {}
+            Some(newer) if newer > schema::VERSION => {
+                return Err(failed("looking at its schema", Failure::Other(newer_schema(newer))));
+            }
+            _ => self.make()?,
+        }
+        self.is_ready.set(true);
+        Ok(())
+    }
+
+    fn schema_version(&self) -> std::result::Result<Option<i64>, Failure> {
+        let rows = self.query("SELECT value FROM afterack_meta WHERE name = 'schema'", &[])?;
+        rows.first().map(|row| row.integer(0)).transpose()
+    }
+
+    fn has_schema(&self) -> Result<bool> {
+        let statement = match self.database.dialect() {
+            Dialect::Sqlite => "SELECT count(*) FROM sqlite_master WHERE name = 'afterack_meta'",
+            Dialect::Postgres => "SELECT count(to_regclass('afterack_meta'))",
+        };
+        let count =
+            self.query(statement, &[]).and_then(|rows| rows.first().map_or(Ok(0), |row| row.integer(0)));
+        count.map(|count| count > 0).map_err(|failure| failed("looking for its schema", failure))
+    }
+
+    /// Makes what of the schema is missing: all of it, or nothing.
+    fn make(&self) -> Result<()> {
+        let statements = schema::statements(self.database.dialect());
+        let made = match self.database.dialect() {
+            Dialect::Postgres => {
+                // One statement, by one at a time.
+                let all = statements.join("; ");
+                let lock = "PERFORM pg_advisory_xact_lock(hashtext('afterack'))";
+                self.query(&format!("DO $make$ BEGIN {lock}; {all}; END $make$"), &[]).map(drop)
+            }
+            // Once set, that mode stays: who reads and who writes do not wait for each other, and a commit is
+            // one sync.
+            Dialect::Sqlite => self.query("PRAGMA journal_mode = WAL", &[]).and_then(|_| {
+                self.query("BEGIN IMMEDIATE", &[])?;
+                let made = statements.iter().try_for_each(|statement| self.query(statement, &[]).map(drop));
+                let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
+                self.query(end, &[]).and(made)
+            }),
+        };
+        made.map_err(|failure| failed("making its schema", failure))
+    }
+}
+
+fn newer_schema(found: i64) -> String {
+    format!(
+        "its schema has version {found}, and this component knows {} (a newer one has been here)",
+        schema::VERSION
+    )
+}

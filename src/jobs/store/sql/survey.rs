@@ -1,0 +1,97 @@
+//! What a continuation asks again and again, asked at once: who holds the slots, what clients want, what is
+//! unfinished, and when the next job has been kept long enough.
+
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use super::rows::failed;
+use super::{Database, Failure, Row, Sql, schema};
+use crate::jobs::job::Id;
+use crate::jobs::store::{Ask, Mark, Result, Role};
+use crate::jobs::time::Time;
+
+/// How long an answer counts that was not asked for yet. Each is given once.
+pub const MOMENT: Duration = Duration::from_millis(5);
+
+/// The parts of the last answer that are left.
+#[derive(Default)]
+pub struct Survey {
+    at: Duration,
+    /// Each slot with its holder's token and his signs of life.
+    pub slots: Option<Vec<(Role, Option<String>, i64)>>,
+    pub pulse: Option<u64>,
+    pub marks: Option<Vec<Mark>>,
+    pub unfinished: Option<Vec<String>>,
+    /// When the first of those jobs has ended that are kept.
+    pub ended: Option<Option<Time>>,
+}
+
+impl<D: Database> Sql<D> {
+    /// The part that is taken, of this moment.
+    pub(super) fn surveyed<T>(&self, take: impl Fn(&mut Survey) -> Option<T>) -> Result<T> {
+        let mut survey = self.survey.borrow_mut();
+        let is_fresh = self.host.elapsed() < survey.at + MOMENT;
+        if let Some(part) = Some(&mut *survey).filter(|_| is_fresh).and_then(&take) {
+            return Ok(part);
+        }
+        *survey = self.take_survey()?;
+        Ok(take(&mut survey).expect("it has all parts"))
+    }
+
+    /// Forgets what it knew of the slots, since this invocation has changed them.
+    pub(super) fn has_moved(&self) {
+        let mut survey = self.survey.borrow_mut();
+        (survey.slots, survey.pulse) = (None, None);
+    }
+
+    fn take_survey(&self) -> Result<Survey> {
+        let doing = "looking around";
+        let statement = schema::SURVEY.call(self.database.dialect());
+        // The schema's version comes along, since this is often what comes first.
+        let is_right = |row: &Row| matches!(row.integer(4), Ok(schema::VERSION));
+        let rows = match self.query(&statement, &[]) {
+            Ok(rows) if self.is_ready.get() || rows.first().is_some_and(is_right) => rows,
+            // Nothing that the schema could be the reason of.
+            Err(failure) if self.is_ready.get() || matches!(failure, Failure::Busy) => {
+                return Err(failed(doing, failure));
+            }
+            _ => self.run(doing, &statement, &[])?,
+        };
+        self.is_ready.set(true);
+        read(&rows, self.host.elapsed()).map_err(|failure| failed(doing, failure))
+    }
+}
+
+fn read(rows: &[Row], at: Duration) -> std::result::Result<Survey, Failure> {
+    let (mut slots, mut marks, mut unfinished, mut ended) = (Vec::new(), Vec::new(), Vec::new(), None);
+    for row in rows {
+        let (name, text) = (row.text(1)?, row.text_if_any(2)?);
+        match row.text(0)? {
+            "slot" => slots.extend(
+                Role::parse(name)
+                    .map(|role| Ok((role, text.map(str::to_owned), row.integer(3)?)))
+                    .transpose()?,
+            ),
+            "mark" => {
+                let (round, ask) = (u32::try_from(row.integer(3)?).ok(), text.and_then(Ask::parse));
+                let mark = Id::parse(name).zip(round).zip(ask);
+                marks.extend(mark.map(|((id, round), ask)| Mark { id, round, ask }));
+            }
+            "unfinished" => unfinished.push(name.to_owned()),
+            _ => ended = row.integer_if_any(3)?.map(|first| Time(first as u64)),
+        }
+    }
+    slots.sort_by_key(|slot| slot.0.to_string());
+    let mut hasher = fnv::FnvHasher::default();
+    for (role, token, beat) in &slots {
+        (role.to_string(), token, beat).hash(&mut hasher);
+    }
+    Ok(Survey {
+        at,
+        slots: Some(slots),
+        pulse: Some(hasher.finish().max(1)),
+        marks: Some(marks),
+        unfinished: Some(unfinished),
+        ended: Some(ended),
+    })
+}
