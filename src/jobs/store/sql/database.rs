@@ -3,9 +3,17 @@
 use std::borrow::Cow;
 use std::fmt;
 
+/// See [`LIGHT`].
+macro_rules! light {
+    () => {
+        " AND set_config('synchronous_commit', 'off', true) IS NOT NULL"
+    };
+}
+pub(super) use light;
+
 /// A condition that is always true: a change under it is there at once, and on PostgreSQL's disk a little later,
 /// before whatever waits for the disk. SQLite knows no such thing.
-pub const LIGHT: &str = " AND set_config('synchronous_commit', 'off', true) IS NOT NULL";
+pub const LIGHT: &str = light!();
 
 /// A database that this component reaches.
 pub trait Database {

@@ -135,16 +135,7 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn put(&self, id: Id, input: &Input, most: usize, _: Time) -> Result<Put> {
-        let statement = format!(
-            "INSERT INTO afterack_jobs (id, created, head, key, size, body) \
-             SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS TEXT), \
-             CAST($5 AS BIGINT), CAST($6 AS BYTEA) WHERE (SELECT count(*) FROM \
-             (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
-             AND kind IN (0, 1) LIMIT $7) AS waiting) < $7 AND EXISTS \
-             (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = {}) \
-             ON CONFLICT DO NOTHING RETURNING id",
-            schema::VERSION
-        );
+        let statement = schema::PUT.call(self.database.dialect());
         let head = serde_json::to_string(input).expect("these are structs with plain fields");
         let mut parameters = [
             id.to_string().into(),
@@ -154,6 +145,7 @@ impl<D: Database> Store for Sql<D> {
             (input.body.len() as i64).into(),
             input.body.clone().into(),
             number_of(most),
+            schema::VERSION.into(),
         ];
         let doing = "recording a job";
         for _ in 0..3 {
@@ -489,13 +481,7 @@ impl<D: Database> Store for Sql<D> {
         let due = Due::of(job.id, &job.run);
         let wait = due.and_then(|due| due.wait);
         let end = job.run.end.as_ref();
-        // A clock that was behind lets nothing go before what has ended earlier.
-        let statement = format!(
-            "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
-             ended = $5, finished = CASE WHEN CAST($5 AS TEXT) IS NULL THEN NULL ELSE GREATEST($6, COALESCE( \
-             (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END \
-             WHERE id = $7 AND owner = $8{LIGHT} RETURNING id"
-        );
+        let statement = schema::RELEASE.call(self.database.dialect());
         self.survey.borrow_mut().ended = None;
         let parameters = [
             due.map_or(2, |due| kind_number(due.kind)).into(),

@@ -48,10 +48,16 @@ impl<D: Database> Sql<D> {
         let statements = schema::statements(self.database.dialect());
         let made = match self.database.dialect() {
             Dialect::Postgres => {
-                // One statement, by one at a time.
-                let all = statements.join("; ");
+                // One statement, by one at a time; who comes second has nothing left to do.
                 let lock = "PERFORM pg_advisory_xact_lock(hashtext('afterack'))";
-                self.query(&format!("DO $make$ BEGIN {lock}; {all}; END $make$"), &[]).map(drop)
+                let is_there = "to_regclass('afterack_meta') IS NOT NULL";
+                let is_made = format!(
+                    "EXISTS (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = {})",
+                    schema::VERSION
+                );
+                let leave = format!("IF {is_there} THEN IF {is_made} THEN RETURN; END IF; END IF");
+                let all = statements.join("; ");
+                self.query(&format!("DO $make$ BEGIN {lock}; {leave}; {all}; END $make$"), &[]).map(drop)
             }
             // Once set, that mode stays: who reads and who writes do not wait for each other, and a commit is
             // one sync.

@@ -19,7 +19,7 @@
 use std::borrow::Cow;
 
 use super::super::Role;
-use super::database::Dialect;
+use super::database::{Dialect, light};
 use crate::jobs::job::State;
 
 /// The version of the schema that is described here.
@@ -101,17 +101,51 @@ macro_rules! due {
 /// What is asked most often.
 pub struct Question {
     name: &'static str,
+    /// Whether it changes nothing.
+    is_stable: bool,
     parameters: &'static str,
     columns: &'static str,
     pub statement: &'static str,
 }
 
-pub const QUESTIONS: [&Question; 2] = [&SURVEY, &LOOK];
+pub const QUESTIONS: [&Question; 4] = [&PUT, &SURVEY, &LOOK, &RELEASE];
+
+/// Records a job, unless so many wait already, if this is the schema that this component knows.
+pub const PUT: Question = Question {
+    name: "afterack_put",
+    is_stable: false,
+    parameters: "TEXT, BIGINT, TEXT, TEXT, BIGINT, BYTEA, BIGINT, BIGINT",
+    columns: "id TEXT",
+    statement: "INSERT INTO afterack_jobs (id, created, head, key, size, body) \
+                SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS TEXT), \
+                CAST($5 AS BIGINT), CAST($6 AS BYTEA) WHERE (SELECT count(*) FROM \
+                (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
+                AND kind IN (0, 1) LIMIT $7) AS waiting) < $7 AND EXISTS \
+                (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $8) \
+                ON CONFLICT DO NOTHING RETURNING id",
+};
+
+/// Ends a claim. A clock that was behind lets nothing go before what has ended earlier.
+pub const RELEASE: Question = Question {
+    name: "afterack_release",
+    is_stable: false,
+    parameters: "BIGINT, BIGINT, BIGINT, BIGINT, TEXT, BIGINT, TEXT, TEXT",
+    columns: "id TEXT",
+    statement: concat!(
+        "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
+         ended = $5, finished = CASE WHEN CAST($5 AS TEXT) IS NULL THEN NULL ELSE GREATEST($6, COALESCE( \
+         (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END \
+         WHERE id = $7 AND owner = $8",
+        light!(),
+        " RETURNING id"
+    ),
+};
 
 /// The slots, the marks, who has claims and no slot, and when the first of those jobs has ended that are kept.
 /// One owner after the other is looked up, however many claims each has.
 pub const SURVEY: Question = Question {
     name: "afterack_survey",
+    is_stable: true,
     parameters: "",
     columns: "what TEXT, name TEXT, word TEXT, number BIGINT, version BIGINT",
     statement: "SELECT 'slot', s.role, s.token, s.beat, m.value FROM afterack_slots s \
@@ -131,6 +165,7 @@ pub const SURVEY: Question = Question {
 /// are due.
 pub const LOOK: Question = Question {
     name: "afterack_look",
+    is_stable: true,
     parameters: "BIGINT, BIGINT",
     columns: "id TEXT, kind BIGINT, due BIGINT, since BIGINT",
     statement: concat!(
@@ -160,9 +195,10 @@ impl Question {
 
     /// What makes it a function.
     fn function(&self) -> String {
-        let Question { name, parameters, columns, statement } = self;
+        let Question { name, is_stable, parameters, columns, statement } = self;
+        let volatility = if *is_stable { "STABLE" } else { "VOLATILE" };
         format!(
-            "CREATE OR REPLACE FUNCTION {name}({parameters}) RETURNS TABLE ({columns}) LANGUAGE plpgsql STABLE \
+            "CREATE OR REPLACE FUNCTION {name}({parameters}) RETURNS TABLE ({columns}) LANGUAGE plpgsql {volatility} \
              AS $body$ #variable_conflict use_column\nBEGIN RETURN QUERY {statement}; END $body$"
         )
     }
