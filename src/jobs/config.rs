@@ -23,9 +23,11 @@ pub struct Config {
     pub lanes: usize,
     /// `AFTERACK_QUEUE`: how many jobs may wait.
     pub queue: usize,
-    /// `AFTERACK_LEASE`: how long after the last sign of life of an instance its jobs are taken over.
+    /// `AFTERACK_LEASE`: how long after the last sign of life of an instance its jobs are taken over. At most half
+    /// of the budget, if there is one: somebody has to live for so long to see that another gives none.
     pub lease: Duration,
-    /// `AFTERACK_BUDGET`: how long an invocation goes on after its answer.
+    /// `AFTERACK_BUDGET`: how long an invocation goes on after its answer. wasmCloud ends one that has run for 10 s,
+    /// its waiting for a database included.
     pub budget: Option<Duration>,
     /// `AFTERACK_SELF`: where this component is reached, to hand the rest of the work over.
     pub base: Option<String>,
@@ -64,7 +66,7 @@ impl Default for Config {
             lanes: 64,
             queue: 100_000,
             lease: 30 * SECOND,
-            budget: None,
+            budget: cfg!(feature = "wasmcloud").then_some(5 * SECOND),
             base: None,
             attempts: 5,
             backoff: SECOND..=300 * SECOND,
@@ -98,7 +100,7 @@ impl Config {
 
     fn parse(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, Vec<String>> {
         let mut config = Config::default();
-        let mut mistakes = Vec::new();
+        let (mut chosen_lease, mut mistakes) = (None, Vec::new());
         for (name, value) in variables {
             let Some(setting) = name.strip_prefix("AFTERACK_") else { continue };
             let wrong = |reason: String| format!("{name}: {reason}");
@@ -107,8 +109,8 @@ impl Config {
                 "DRAINS" => number(&value, 1..=SLOTS).map(|drains| config.drains = drains),
                 "LANES" => number(&value, 1..=10_000).map(|lanes| config.lanes = lanes),
                 "QUEUE" => number(&value, 1..=10_000_000).map(|queue| config.queue = queue),
-                "LEASE" => lease(&value).map(|lease| config.lease = lease),
-                "BUDGET" => duration(&value).map(|budget| config.budget = Some(budget)),
+                "LEASE" => lease(&value).map(|lease| chosen_lease = Some(lease)),
+                "BUDGET" => budget(&value).map(|budget| config.budget = Some(budget)),
                 "SELF" => base(&value).map(|base| config.base = Some(base)),
                 "ATTEMPTS" => number(&value, 1..=1000).map(|attempts| config.attempts = attempts as u32),
                 "BACKOFF" => durations(&value).map(|backoff| config.backoff = backoff),
@@ -125,6 +127,12 @@ impl Config {
                 _ => Err("unknown setting".into()),
             };
             mistakes.extend(result.err().map(wrong));
+        }
+        let longest = config.budget.map_or(Duration::MAX, |budget| budget / 2);
+        config.lease = chosen_lease.unwrap_or(config.lease.min(longest));
+        if config.lease > longest {
+            let [lease, budget] = [config.lease, longest * 2].map(humantime::format_duration);
+            mistakes.push(format!("AFTERACK_LEASE: {lease} is more than half of AFTERACK_BUDGET, {budget}"));
         }
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
@@ -192,6 +200,16 @@ fn lease(text: &str) -> Result<Duration, String> {
     const RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
     let lease = duration(text)?;
     if RANGE.contains(&lease) { Ok(lease) } else { Err(format!("{text} is out of range (1s to 10m)")) }
+}
+
+/// How long an invocation goes on: long enough for two of the shortest leases.
+fn budget(text: &str) -> Result<Duration, String> {
+    let budget = duration(text)?;
+    if budget >= Duration::from_secs(2) {
+        Ok(budget)
+    } else {
+        Err(format!("{text} is out of range (2s to 366d)"))
+    }
 }
 
 fn durations(text: &str) -> Result<RangeInclusive<Duration>, String> {
@@ -322,7 +340,7 @@ pub mod tests {
             ("AFTERACK_LANES", "0"),
             ("AFTERACK_QUEUE", "many"),
             ("AFTERACK_LEASE", "30"),
-            ("AFTERACK_BUDGET", "0s"),
+            ("AFTERACK_BUDGET", "1s"),
             ("AFTERACK_SELF", "http://a:b@localhost"),
             ("AFTERACK_BACKOFF", "5m..1s"),
             ("AFTERACK_ORIGINS", "https://a.org/"),
@@ -340,7 +358,7 @@ pub mod tests {
             "AFTERACK_LANES: 0 is out of range (1 to 10000)",
             "AFTERACK_QUEUE: invalid number `many` (expected 1 to 10000000)",
             "AFTERACK_LEASE: invalid duration `30`",
-            "AFTERACK_BUDGET: 0s is out of range (1ms to 366d)",
+            "AFTERACK_BUDGET: 1s is out of range (2s to 366d)",
             "AFTERACK_SELF: invalid URL `http://a:b@localhost`",
             "AFTERACK_BACKOFF: invalid range `5m..1s`",
             "AFTERACK_ORIGINS: invalid origin `https://a.org/`",
@@ -348,6 +366,16 @@ pub mod tests {
             assert!(mistake.starts_with(text), "{mistake}");
         }
         assert_eq!(mistakes.len(), 15);
+    }
+
+    #[test]
+    fn a_lease_is_at_most_half_of_the_budget() {
+        let lease = |variables: &[(&str, &str)]| config(variables).map(|config| config.lease.as_secs());
+        assert_eq!(lease(&[("AFTERACK_BUDGET", "20s")]), Ok(10));
+        assert_eq!(lease(&[("AFTERACK_BUDGET", "20s"), ("AFTERACK_LEASE", "8s")]), Ok(8));
+        assert_eq!(lease(&[("AFTERACK_BUDGET", "5m")]), Ok(30));
+        let mistake = lease(&[("AFTERACK_LEASE", "11s"), ("AFTERACK_BUDGET", "20s")]).unwrap_err();
+        assert_eq!(mistake, ["AFTERACK_LEASE: 11s is more than half of AFTERACK_BUDGET, 20s"]);
     }
 
     /// With the defaults that the documentation has.
@@ -363,7 +391,7 @@ pub mod tests {
         }
         let settings = lines(&settings.replace("store=sqlite:default", ""));
         let config = Config::parse(settings.clone()).unwrap();
-        assert_eq!(settings.len(), 14, "{settings:?}"); // And those that have none.
+        assert_eq!(settings.len(), 13, "{settings:?}"); // And those that have none.
         let expected = Config {
             base: Some("http://self.alt".into()),
             smtp: "smtp://127.0.0.1:2525".parse().ok(),

@@ -18,7 +18,7 @@ with_every_store! {
     /// which has no limit to queue them behind, by 100 clients.
     fn a_burst_of_2000_jobs_is_acknowledged_and_done(kind: Kind) -> String {
         let data = Folder::new();
-        let setup = component(kind, &data.0).variable("AFTERACK_LEASE", "10s");
+        let setup = component(kind, &data.0);
         let host = if kind == Kind::Wasmtime {
             let limit = Command::new("prlimit").args(["--nofile=8192", "--pid", &std::process::id().to_string()]).status();
             assert!(limit.is_ok_and(|limit| limit.success()), "8192 open files are needed");
@@ -55,7 +55,7 @@ with_every_store! {
         let setup = component(kind, &data.0)
             .address(address)
             .variable("AFTERACK_BUDGET", "3s")
-            .variable("AFTERACK_LEASE", "30s")
+            .variable("AFTERACK_LEASE", "1500ms")
             .variable("AFTERACK_SELF", format!("http://{address}"));
         let (host, input) = match kind {
             Kind::Wasmtime => (setup.arguments("-W timeout=5s").start(), r#"{"steps":30,"step_ms":1000}"#),

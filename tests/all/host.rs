@@ -198,9 +198,13 @@ impl Setup {
         Host { address, server, _folder: home }
     }
 
-    fn wash(self) -> Host {
+    fn wash(mut self) -> Host {
         let folder = Folder::new();
         let address = self.address.unwrap_or_else(free_address);
+        if self.kind.has_postgres() && !self.variables.iter().any(|(name, _)| name == "AFTERACK_SELF") {
+            // As README tells those who use it there.
+            self = self.variable("AFTERACK_SELF", format!("http://{address}"));
+        }
         let mut config = serde_json::json!({
             "build": { "command": "true", "component_path": self.component },
             "dev": {
