@@ -10,19 +10,23 @@ impl<D: Database> Sql<D> {
         if self.is_ready.get() {
             return Ok(());
         }
+        let doing = "looking at its schema in afterack_meta";
         let found = match self.schema_version() {
             // It may have been made since.
             Err(_) if self.has_schema()? => {
-                self.schema_version().map_err(|failure| failed("looking at its schema", failure))?
+                self.schema_version().map_err(|failure| failed(doing, failure))?
             }
             found => found.unwrap_or_default(),
         };
         match found {
             Some(schema::VERSION) => {}
             Some(newer) if newer > schema::VERSION => {
-                return Err(failed("looking at its schema", Failure::Other(newer_schema(newer))));
+                return Err(failed(doing, Failure::Other(newer_schema(newer))));
             }
-            _ => self.make()?,
+            _ => self.make().or_else(|failure| match self.schema_version() {
+                Ok(Some(schema::VERSION)) => Ok(()), // Somebody else was faster.
+                _ => Err(failed("making its schema", failure)),
+            })?,
         }
         self.is_ready.set(true);
         Ok(())
@@ -43,10 +47,10 @@ impl<D: Database> Sql<D> {
         count.map(|count| count > 0).map_err(|failure| failed("looking for its schema", failure))
     }
 
-    /// Makes what of the schema is missing: all of it, or nothing.
-    fn make(&self) -> Result<()> {
+    /// Makes the schema: all of it, or nothing.
+    fn make(&self) -> std::result::Result<(), Failure> {
         let statements = schema::statements(self.database.dialect());
-        let made = match self.database.dialect() {
+        match self.database.dialect() {
             Dialect::Postgres => {
                 // One statement, by one at a time; who comes second has nothing left to do.
                 let lock = "PERFORM pg_advisory_xact_lock(hashtext('afterack'))";
@@ -63,12 +67,14 @@ impl<D: Database> Sql<D> {
             // one sync.
             Dialect::Sqlite => self.query("PRAGMA journal_mode = WAL", &[]).and_then(|_| {
                 self.query("BEGIN IMMEDIATE", &[])?;
-                let made = statements.iter().try_for_each(|statement| self.query(statement, &[]).map(drop));
-                let end = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
-                self.query(end, &[]).and(made)
+                let mut all = statements.iter().map(String::as_str).chain(["COMMIT"]);
+                let made = all.try_for_each(|statement| self.query(statement, &[]).map(drop));
+                if made.is_err() {
+                    let _ = self.query("ROLLBACK", &[]); // It may have been done already.
+                }
+                made
             }),
-        };
-        made.map_err(|failure| failed("making its schema", failure))
+        }
     }
 }
 

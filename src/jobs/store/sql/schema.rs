@@ -29,15 +29,15 @@ pub const VERSION: i64 = 1;
 const PARTS: i64 = 16;
 
 const TABLES: &[&str] = &[
-    "CREATE TABLE IF NOT EXISTS afterack_meta (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS afterack_jobs (
+    "CREATE TABLE afterack_meta (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
+    "CREATE TABLE afterack_jobs (
         id TEXT PRIMARY KEY,
         created BIGINT NOT NULL,
         head TEXT NOT NULL,
         key TEXT UNIQUE,
         size BIGINT NOT NULL,
         body BYTEA NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS afterack_runs (
+    "CREATE TABLE afterack_runs (
         id TEXT PRIMARY KEY,
         owner TEXT,
         kind BIGINT NOT NULL,
@@ -48,21 +48,21 @@ const TABLES: &[&str] = &[
         finished BIGINT,
         run TEXT NOT NULL,
         bytes BYTEA)",
-    "CREATE INDEX IF NOT EXISTS afterack_queue ON afterack_runs (kind, waits, due, id)
+    "CREATE INDEX afterack_queue ON afterack_runs (kind, waits, due, id)
         WHERE owner IS NULL AND due IS NOT NULL",
-    "CREATE INDEX IF NOT EXISTS afterack_claims ON afterack_runs (owner, kind, id) WHERE owner IS NOT NULL",
-    "CREATE INDEX IF NOT EXISTS afterack_waits ON afterack_runs (since)
+    "CREATE INDEX afterack_claims ON afterack_runs (owner, kind, id) WHERE owner IS NOT NULL",
+    "CREATE INDEX afterack_waits ON afterack_runs (since)
         WHERE owner IS NULL AND due IS NOT NULL AND since IS NOT NULL",
-    "CREATE INDEX IF NOT EXISTS afterack_ended ON afterack_runs (finished)
+    "CREATE INDEX afterack_ended ON afterack_runs (finished)
         WHERE owner IS NULL AND due IS NULL",
-    "CREATE TABLE IF NOT EXISTS afterack_slots (
+    "CREATE TABLE afterack_slots (
         role TEXT PRIMARY KEY, token TEXT, beat BIGINT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS afterack_marks (
+    "CREATE TABLE afterack_marks (
         id TEXT NOT NULL, round BIGINT NOT NULL, ask TEXT NOT NULL, PRIMARY KEY (id, round, ask))",
-    "CREATE TABLE IF NOT EXISTS afterack_waiters (name TEXT PRIMARY KEY, until BIGINT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS afterack_totals (
+    "CREATE TABLE afterack_waiters (name TEXT PRIMARY KEY, until BIGINT NOT NULL)",
+    "CREATE TABLE afterack_totals (
         name TEXT NOT NULL, part BIGINT NOT NULL, count BIGINT NOT NULL, PRIMARY KEY (name, part))",
-    "CREATE TABLE IF NOT EXISTS afterack_damaged (
+    "CREATE TABLE afterack_damaged (
         id TEXT NOT NULL, reason TEXT NOT NULL, head TEXT, run TEXT, bytes BYTEA)",
 ];
 
@@ -210,14 +210,13 @@ pub fn statements(dialect: Dialect) -> Vec<String> {
     for (name, when, what) in TRIGGERS {
         match dialect {
             Dialect::Sqlite => {
-                statements.push(format!("CREATE TRIGGER IF NOT EXISTS {name} {when} BEGIN {what} END"));
+                statements.push(format!("CREATE TRIGGER {name} {when} BEGIN {what} END"));
             }
             Dialect::Postgres => {
                 statements.push(format!(
                     "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql \
                      AS $body$ BEGIN {what} RETURN NULL; END $body$"
                 ));
-                statements.push(format!("DROP TRIGGER IF EXISTS {name} ON {}", table_of(when)));
                 statements.push(format!("CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"));
             }
         }
@@ -227,11 +226,6 @@ pub fn statements(dialect: Dialect) -> Vec<String> {
     }
     statements.extend(rows());
     statements
-}
-
-/// The table that a trigger is for.
-fn table_of(when: &str) -> &str {
-    when.split(" ON ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default()
 }
 
 /// The rows that are always there.
