@@ -45,6 +45,9 @@ use survey::Survey;
 /// For how long a statement is tried while others hold what it needs.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The same if the last one was tried in vain: an answer may need several, and should not wait for each.
+const SHORT_PATIENCE: Duration = Duration::from_millis(100);
+
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_millis(8);
 
@@ -63,6 +66,8 @@ pub struct Sql<D> {
     host: Rc<dyn Host>,
     /// The schema was looked at.
     is_ready: Cell<bool>,
+    /// The last statement was tried in vain.
+    is_busy: Cell<bool>,
     bell: Cell<u64>,
     /// What was found at the last survey and has not been asked for yet.
     survey: RefCell<Survey>,
@@ -70,7 +75,14 @@ pub struct Sql<D> {
 
 impl<D: Database> Sql<D> {
     pub fn new(database: D, host: Rc<dyn Host>) -> Sql<D> {
-        Sql { database, host, is_ready: Cell::default(), bell: Cell::default(), survey: RefCell::default() }
+        Sql {
+            database,
+            host,
+            is_ready: Cell::default(),
+            is_busy: Cell::default(),
+            bell: Cell::default(),
+            survey: RefCell::default(),
+        }
     }
 
     /// Runs a statement, after a look at the schema.
@@ -95,7 +107,7 @@ impl<D: Database> Sql<D> {
     /// Runs a statement, again and again while others hold what it needs.
     fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
         let statement = self.database.dialect().adapt(statement);
-        let until = self.host.elapsed() + PATIENCE;
+        let until = self.host.elapsed() + if self.is_busy.get() { SHORT_PATIENCE } else { PATIENCE };
         let mut longest = Duration::from_millis(1);
         loop {
             match self.database.query(&statement, parameters) {
@@ -105,7 +117,10 @@ impl<D: Database> Sql<D> {
                     self.host.pause(longest / 1000 * random as u32);
                     longest = (longest * 2).min(PAUSE);
                 }
-                result => return result,
+                result => {
+                    self.is_busy.set(matches!(result, Err(Failure::Busy)));
+                    return result;
+                }
             }
         }
     }

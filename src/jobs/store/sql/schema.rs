@@ -204,7 +204,8 @@ impl Question {
     }
 }
 
-/// The statements that make what of the schema is missing, to be run as one.
+/// The statements that make the schema, to be run as one. They fail where one of its tables is there already,
+/// which is somebody else's.
 pub fn statements(dialect: Dialect) -> Vec<String> {
     let mut statements: Vec<_> = TABLES.iter().map(|table| dialect.adapt(table).into_owned()).collect();
     for (name, when, what) in TRIGGERS {
