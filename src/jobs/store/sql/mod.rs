@@ -145,7 +145,9 @@ impl<D: Database> Sql<D> {
 
 impl<D: Database> Store for Sql<D> {
     fn open(&self) -> Result<()> {
-        let statement = "UPDATE afterack_meta SET value = value WHERE name = 'schema'";
+        // A value that changes: SQLite writes nothing if nothing does, and so never sees that the disk is full.
+        let statement = "INSERT INTO afterack_meta (name, value) VALUES ('probe', 0) \
+                         ON CONFLICT (name) DO UPDATE SET value = 1 - afterack_meta.value";
         self.run("writing to it", statement, &[]).map(drop)
     }
 

@@ -1,7 +1,7 @@
 //! The tables, made and brought up to date by the component itself.
 //!
 //! ```text
-//! afterack_meta      the version of this schema
+//! afterack_meta      the version of this schema; what a probe writes
 //! afterack_jobs      what was accepted; a row never changes
 //! afterack_runs      how far each job has come, where it waits (`due`), or whose claim it is (`owner`)
 //! afterack_slots     who holds each slot (`token`), and how often he has given a sign of life (`beat`)
