@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use wasi::http::types::{IncomingRequest, ResponseOutparam};
 
 use crate::request::{self, Incoming};
-use crate::{Ack, BODY_LIMIT, IDLE, Problem, Reply, reply};
+use crate::{Ack, BODY_LIMIT, IDLE, Problem, Reply, log, reply};
 
 /// Makes an `async fn(Request<Bytes>, Reply) -> Result<(), E>` the component's
 /// [`wasi:http/incoming-handler`](https://github.com/WebAssembly/wasi-http/blob/main/wit/handler.wit).
@@ -124,7 +124,7 @@ pub fn handle<H, E, P, G>(
 {
     // A panic traps the instance, but not before the host has this answer.
     panic::set_hook(Box::new(|panic| {
-        eprintln!("afterack: {panic}");
+        log::error(panic);
         reply::answer_unanswered();
     }));
     wstd::runtime::block_on(async {
@@ -134,7 +134,7 @@ pub fn handle<H, E, P, G>(
         match read(request, method, parameters) {
             Ok(request) => {
                 if let Err(error) = handler(request, reply).await {
-                    eprintln!("afterack: handler failed: {error:#}");
+                    log::error(format_args!("handler failed: {error:#}"));
                 }
                 cleanups.run().await;
             }

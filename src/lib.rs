@@ -21,6 +21,7 @@ mod component;
 mod handler;
 #[cfg(feature = "component")]
 mod jobs;
+mod log;
 #[cfg(feature = "mail")]
 pub mod mail;
 mod problem;

@@ -19,6 +19,7 @@ use wstd::runtime::AsyncPollable;
 
 use crate::Problem;
 use crate::ack::{Ack, AckError, Body, Chunks};
+use crate::log;
 use crate::turn::turn_for_the_host;
 
 /// How long a client may take no byte of a large ack before it counts as gone: 30 s. The work must not
@@ -81,7 +82,7 @@ impl Reply {
             Ok(()) => Delivery::Delivered,
             Err(Broken::ClientGone) => Delivery::ClientGone,
             Err(Broken::Ack(error)) => {
-                eprintln!("afterack: {error}");
+                log::error(&error);
                 Delivery::Failed(error)
             }
         }

@@ -7,6 +7,7 @@ use super::Engine;
 use crate::jobs::fault;
 use crate::jobs::job::{End, Id, Job, Run, State};
 use crate::jobs::store::{Holding, Kind, Result, Role, Sign, Slot, StoreError};
+use crate::log;
 
 /// How often it is time for the chores.
 const CHORES: Duration = Duration::from_secs(1);
@@ -123,7 +124,7 @@ impl Engine {
         }
         self.release(slot, &job)?;
         if crashed && job.run.end.is_none() {
-            eprintln!("afterack: job {id}: its instance was lost; it goes on");
+            log::error(format_args!("job {id}: its instance was lost; it goes on"));
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ use super::store::{
     Ask, Due, Found, Holding, Kind, Mark, Outlook, Place, Result, Role, SLOTS, Slot, Store, StoreError,
 };
 use super::time::{Clock, Time};
-use crate::{Problem, StatusCode};
+use crate::{Problem, StatusCode, log};
 use adopt::Seen;
 use drain::Drain;
 
@@ -310,9 +310,9 @@ impl Engine {
             None => {}
             Some(State::Failed) => {
                 let error = job.run.error.as_deref().unwrap_or_default();
-                eprintln!("afterack: job {} failed: {error}", job.id);
+                log::error(format_args!("job {} failed: {error}", job.id));
             }
-            Some(state) => println!("afterack: job {} {}", job.id, state.name()),
+            Some(state) => log::info(format_args!("job {} {}", job.id, state.name())),
         }
         Ok(())
     }
@@ -399,7 +399,7 @@ impl Engine {
     fn say(&self, error: &StoreError) {
         let (text, mut said) = (error.to_string(), self.said.borrow_mut());
         if !said.contains(&text) {
-            eprintln!("afterack: {text}");
+            log::error(&text);
             said.push(text);
             if said.len() > SAID {
                 said.remove(0);
@@ -434,7 +434,7 @@ pub fn is_over(found: &Found) -> bool {
 /// What a client sees of a store that fails.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
-        eprintln!("afterack: {error}");
+        log::error(&error);
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             .with(crate::header::RETRY_AFTER, crate::HeaderValue::from_static("5"))
     }

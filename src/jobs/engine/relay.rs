@@ -10,6 +10,7 @@ use wstd::runtime::AsyncPollable;
 
 use super::Engine;
 use crate::jobs::store::Result;
+use crate::log;
 
 /// How long the fresh invocation may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -22,7 +23,7 @@ impl Engine {
         if !self.is_all_done(&self.store.slots()?, None)?
             && let Err(error) = ask(base, self.config.token.as_deref()).await
         {
-            eprintln!("afterack: the work could not be handed over to {base}/drain: {error:#}");
+            log::error(format_args!("the work could not be handed over to {base}/drain: {error:#}"));
         }
         Ok(())
     }

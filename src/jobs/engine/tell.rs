@@ -12,6 +12,7 @@ use crate::jobs::fault;
 use crate::jobs::job::{Job, TellState};
 use crate::jobs::notify::{self, Untold};
 use crate::jobs::store::{Ask, Due, Kind, Mark, Result};
+use crate::log;
 
 /// How long telling goes on before somebody looks whether the job is to begin again.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -74,10 +75,10 @@ fn note(engine: &Engine, job: &mut Job, index: usize, result: std::result::Resul
     let wait = engine.backoff(tell.attempts, LONGEST_TELL);
     tell.due = now + wait;
     if is_temporary && tell.due <= finished + engine.config.notify_for {
-        eprintln!("afterack: job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis());
+        log::error(format_args!("job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis()));
     } else {
         tell.state = TellState::Failed;
-        eprintln!("afterack: job {id}: {uri}: {error}; giving up after {} attempts", tell.attempts);
+        log::error(format_args!("job {id}: {uri}: {error}; giving up after {} attempts", tell.attempts));
     }
     tell.error = Some(error);
 }

@@ -26,7 +26,7 @@ use super::fault;
 use super::host::{Host, Real};
 use super::job::{Id, State};
 use super::store::{self, Found, Store};
-use crate::{Ack, Bytes, HeaderMap, Method, Problem, Reply, Request, StatusCode};
+use crate::{Ack, Bytes, HeaderMap, Method, Problem, Reply, Request, StatusCode, log};
 use answers::{conflict, json, no_job, no_resource, not_allowed};
 use links::Links;
 use prefer::Prefer;
@@ -51,7 +51,7 @@ pub async fn handle(request: Request<Bytes>, reply: Reply) -> anyhow::Result<()>
     let config = match Config::get() {
         Ok(config) => config,
         Err(problem) => {
-            eprintln!("afterack: {}", problem.detail());
+            log::error(problem.detail());
             reply.answer(problem.into()).await;
             return Ok(());
         }
@@ -62,7 +62,7 @@ pub async fn handle(request: Request<Bytes>, reply: Reply) -> anyhow::Result<()>
         None => service.answer(&request),
     };
     if let Err(problem) = service.send(answer, &request, reply).await {
-        eprintln!("afterack: {}", problem.detail());
+        log::error(problem.detail());
     }
     fault::point("answered");
     service.carry_on().await;

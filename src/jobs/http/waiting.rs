@@ -18,6 +18,7 @@ use crate::jobs::engine::is_over;
 use crate::jobs::host::Host;
 use crate::jobs::job::Id;
 use crate::jobs::store::{Found, Store, Waiter};
+use crate::log;
 use crate::reply::Open;
 
 /// How often the store is asked.
@@ -65,7 +66,7 @@ async fn for_end(response: &Open, store: &dyn Store, id: Id, time: Duration) -> 
             Ok(Some(found)) if is_late || is_over(&found) => return Some(found),
             Ok(None) => return None,
             Err(error) if is_late => {
-                eprintln!("afterack: {error}");
+                log::error(error);
                 return None;
             }
             _ => {}
@@ -119,7 +120,7 @@ pub async fn send_events(
                 }
             }
             Ok(None) => break,
-            Err(error) => eprintln!("afterack: {error}"),
+            Err(error) => log::error(error),
         }
         if admitted.is_none() || Duration::from(begun.elapsed()) >= STREAM {
             break;

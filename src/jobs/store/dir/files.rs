@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::super::{Result, StoreError};
 use super::folder::{About, Folder};
 use crate::jobs::host::Host;
+use crate::log;
 
 /// How much of a file is read for its head: enough for most, and for small bodies, too.
 pub const BEGINNING: usize = 8192;
@@ -212,7 +213,7 @@ impl<F: Folder> Files<F> {
     /// Goes on after an error that concerns one job only.
     pub fn tolerate(&self, result: Result<()>) -> Result<()> {
         if let Err(error @ StoreError::Failed { .. }) = result {
-            eprintln!("afterack: {error}");
+            log::error(error);
             return Ok(());
         }
         result
@@ -222,7 +223,7 @@ impl<F: Folder> Files<F> {
     pub fn set_aside(&self, path: &str, reason: &str) -> Result<()> {
         let name = path.rsplit('/').next().unwrap_or_default();
         let aside = format!("damaged/{name}.{}", self.token());
-        eprintln!("afterack: {}/{path}: {reason}; set aside as {aside}", self.folder.root());
+        log::error(format_args!("{}/{path}: {reason}; set aside as {aside}", self.folder.root()));
         self.rename_if_any(path, &aside).map(drop)
     }
 
