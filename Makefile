@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help up spin spin-component test build tools test-tools lint hosts bench simulate soak ci mail clean
+.PHONY: help up spin spin-component wasmcloud-component test build tools test-tools lint hosts bench simulate soak ci mail clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 24
 
 up: tools ## set up, build, and serve on http://127.0.0.1:8080, with a mailbox (PORT=… for another port)
 	@.setup/build component
@@ -13,6 +13,9 @@ spin: spin-component ## set up, build for Spin, and serve by `spin up` (spin mus
 
 spin-component: tools ## set up, and build for Spin; `spin build` does that
 	@.setup/build spin
+
+wasmcloud-component: tools ## set up, and build for wasmCloud with PostgreSQL
+	@.setup/build wasmcloud
 
 test: test-tools build ## set up, build, and run all tests
 	@rm -rf target/hosts
@@ -34,6 +37,7 @@ lint: ## check the formatting, and let clippy look
 	cargo fmt --check
 	cargo clippy --locked --quiet --all-targets -- -D warnings
 	cargo clippy --locked --quiet --lib --no-default-features --features spin -- -D warnings
+	cargo clippy --locked --quiet --lib --no-default-features --features wasmcloud -- -D warnings
 	cargo clippy --quiet --all-targets --no-default-features --features mail -- -D warnings
 	cargo clippy --quiet --lib --no-default-features -- -D warnings
 

@@ -1,69 +1,137 @@
-//! Jobs in PostgreSQL: hosts share them, and the server may go and come back.
+//! A PostgreSQL server that goes and comes back, drops its connections, or is held up.
 
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::cluster::{self, Cluster};
-use crate::host::{Folder, Host, Kind, Setup, behaviour};
-use crate::jobs::{Client, JSON};
+use crate::cluster::{Cluster, PASSWORD, connect};
+use crate::host::{Folder, Host, Kind, Setup, on};
+use crate::jobs::{Client, JSON, id};
+use crate::wire::{Connection, Response};
 
 const SHORT: &str = r#"{"steps":1,"step_ms":0}"#;
 
+/// How long an answer may take that the database holds up.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A host of a database; no statement takes longer than 5 s, as docs/deploy.md has it.
 fn host(kind: Kind, cluster: &Cluster, folder: &Folder) -> Host {
-    let setup = Setup::new(kind, "afterack").data(&folder.0);
-    setup.variable("AFTERACK_STORE", cluster.url()).variable("AFTERACK_LEASE", "2s").start()
+    let url = format!("{}?options=-c%20statement_timeout%3D5s", cluster.url());
+    Setup::new(kind, "afterack").data(&folder.0).database(url).variable("AFTERACK_LEASE", "2s").start()
 }
 
-/// Each takes over what the other has left.
-fn two_hosts(kind: Kind) -> String {
-    let (cluster, folders) = (Cluster::start(""), [Folder::new(), Folder::new()]);
-    let mut first = host(kind, &cluster, &folders[0]);
-    for round in 0..2 {
-        let second = host(kind, &cluster, &folders[1 - round % 2]);
-        let input = r#"{"steps":10,"step_ms":100}"#;
-        let ids: Vec<_> =
-            (0..20).flat_map(|_| [&first, &second].map(|host| Client(host).job(input))).collect();
-        sleep(Duration::from_millis(300));
-        first.kill();
-        for id in &ids {
-            let job = Client(&second).wait_for(id, "succeeded");
-            assert_eq!(job["progress"]["done"], job["progress"]["total"]);
+/// Checks the answer of a host whose database fails.
+fn is_refused(answer: &Response, begun: Instant) {
+    assert!(answer.header("retry-after").is_some(), "{}", answer.text());
+    let detail = answer.problem(503);
+    assert!(begun.elapsed() < ANSWER, "{:?}: {detail}", begun.elapsed());
+    assert!(!detail.contains(PASSWORD), "{detail}");
+}
+
+on! {
+    [wash_postgres WashPostgres, spin_postgres SpinPostgres]
+
+    /// Killed amid jobs: nothing is acknowledged until it is back, and then everything goes on by itself.
+    fn a_database_that_dies_is_a_503_until_it_is_back(kind: Kind) -> String {
+        let (mut cluster, folder) = (Cluster::start(""), Folder::new());
+        let host = host(kind, &cluster, &folder);
+        let client = Client(&host);
+        let ids: Vec<_> = (0..10).map(|_| client.job(r#"{"steps":20,"step_ms":100}"#)).collect();
+        client.wait_until(&ids[0], |job| job["progress"]["done"].as_u64() > Some(2));
+        cluster.kill();
+        for _ in 0..3 {
+            let begun = Instant::now();
+            is_refused(&client.post(JSON, SHORT), begun);
         }
-        first = second;
+        cluster.restart();
+        for id in &ids {
+            host.wait_for_output(&format!("{id} succeeded"));
+        }
+        client.wait_for(&client.job(SHORT), "succeeded");
+        assert!(host.output(PASSWORD).is_empty(), "the password is in the log");
+        "yes".into()
     }
-    "yes".into()
-}
 
-/// Killed amid jobs: nothing is acknowledged until it is back, and then everything goes on by itself.
-fn the_server_dies(kind: Kind) -> String {
-    let (mut cluster, folder) = (Cluster::start(""), Folder::new());
-    let host = host(kind, &cluster, &folder);
-    let client = Client(&host);
-    let ids: Vec<_> = (0..10).map(|_| client.job(r#"{"steps":20,"step_ms":100}"#)).collect();
-    client.wait_until(&ids[0], |job| job["progress"]["done"].as_u64() > Some(2));
-    cluster.kill();
-    for _ in 0..3 {
+    /// As a failover does, again and again, while jobs are posted and run.
+    fn connections_that_are_dropped_lose_no_job(kind: Kind) -> String {
+        let (cluster, folder) = (Cluster::start(""), Folder::new());
+        let host = host(kind, &cluster, &folder);
+        let mut ids = vec![Client(&host).job(SHORT)];
+        let address = host.address;
+        let client = thread::spawn(move || {
+            let post = |_| {
+                let begun = Instant::now();
+                let answer = Connection::open(address).post("/jobs/demo", JSON, br#"{"steps":3,"step_ms":50}"#);
+                match answer.status {
+                    202 => Some(id(&answer)),
+                    _ => {
+                        is_refused(&answer, begun);
+                        None
+                    }
+                }
+            };
+            (0..200).filter_map(post).collect::<Vec<_>>()
+        });
+        let mut database = connect(&cluster.url());
+        while !client.is_finished() {
+            sleep(Duration::from_millis(100));
+            let drop = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+            database.batch_execute(drop).unwrap();
+        }
+        ids.extend(client.join().unwrap());
+        assert!(ids.len() > 50, "only {} jobs were accepted", ids.len());
+        for id in &ids {
+            // That connection may have been dropped, too.
+            while Client(&host).get(&format!("/jobs/{id}")).status == 503 {}
+            Client(&host).wait_for(id, "succeeded");
+        }
+        "yes".into()
+    }
+
+    /// By somebody who locks a table.
+    fn a_database_that_is_held_up_is_a_503_in_time(kind: Kind) -> String {
+        let (cluster, folder) = (Cluster::start(""), Folder::new());
+        let host = host(kind, &cluster, &folder);
+        Client(&host).wait_for(&Client(&host).job(SHORT), "succeeded");
+        let mut database = connect(&cluster.url());
+        let mut lock = database.transaction().unwrap();
+        lock.batch_execute("LOCK TABLE afterack_jobs, afterack_runs").unwrap();
+        for _ in 0..2 {
+            let begun = Instant::now();
+            is_refused(&Client(&host).post(JSON, SHORT), begun);
+        }
+        lock.rollback().unwrap();
         let begun = Instant::now();
-        let answer = client.post(JSON, SHORT);
-        assert!(answer.header("retry-after").is_some());
+        // Until the statements have ended that were on their way.
+        let job = loop {
+            let answer = Client(&host).post(JSON, SHORT);
+            if answer.status == 202 {
+                break id(&answer);
+            }
+            assert!(begun.elapsed() < ANSWER, "{}", answer.text());
+        };
+        Client(&host).wait_for(&job, "succeeded");
+        "yes".into()
+    }
+
+    /// Of somebody else, or of a component that is newer: they are left alone.
+    fn tables_that_are_none_of_its_own_are_a_503(kind: Kind) -> String {
+        let (cluster, folder) = (Cluster::start(""), Folder::new());
+        let mut database = connect(&cluster.url());
+        database.batch_execute("CREATE TABLE afterack_meta (somebody TEXT)").unwrap();
+        let host = host(kind, &cluster, &folder);
+        let begun = Instant::now();
+        is_refused(&Client(&host).post(JSON, SHORT), begun);
+        let tables = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'afterack%'";
+        assert_eq!(database.query_one(tables, &[]).unwrap().get::<_, i64>(0), 1);
+        database.batch_execute("DROP TABLE afterack_meta").unwrap();
+        Client(&host).wait_for(&Client(&host).job(SHORT), "succeeded");
+        database.batch_execute("UPDATE afterack_meta SET value = 7 WHERE name = 'schema'").unwrap();
+        let answer = Client(&host).post(JSON, SHORT);
         let detail = answer.problem(503);
-        assert!(begun.elapsed() < Duration::from_secs(10) && !detail.contains(cluster::PASSWORD), "{detail}");
+        assert!(detail.contains("version 7"), "{detail}");
+        let jobs = "SELECT count(*) FROM afterack_jobs";
+        assert_eq!(database.query_one(jobs, &[]).unwrap().get::<_, i64>(0), 1);
+        "yes".into()
     }
-    cluster.restart();
-    for id in &ids {
-        host.wait_for_output(&format!("{id} succeeded"));
-    }
-    client.wait_for(&client.job(SHORT), "succeeded");
-    assert!(host.output(cluster::PASSWORD).is_empty(), "the password is in the log");
-    "yes".into()
-}
-
-#[test]
-fn two_hosts_share_a_database() {
-    behaviour("two_hosts_share_a_postgresql_database", Kind::Spin, two_hosts);
-}
-
-#[test]
-fn a_database_that_dies_is_a_503_until_it_is_back() {
-    behaviour("a_database_that_dies_is_a_503_until_it_is_back", Kind::Spin, the_server_dies);
 }

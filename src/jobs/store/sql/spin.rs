@@ -91,8 +91,16 @@ impl From<sqlite::Value> for Value {
 }
 
 impl Postgres {
+    /// No statement takes longer than 5 s, and no connecting either, unless the URL has it otherwise.
     pub fn new(url: &str) -> Postgres {
-        Postgres { url: url.into(), connection: RefCell::default() }
+        let mut url = url.to_owned();
+        for (name, value) in [("connect_timeout", "5"), ("options", "-c%20statement_timeout%3D5s")] {
+            if !url.contains(&format!("{name}=")) {
+                url.push(if url.contains('?') { '&' } else { '?' });
+                url.push_str(&format!("{name}={value}"));
+            }
+        }
+        Postgres { url, connection: RefCell::default() }
     }
 
     fn connection(&self) -> Result<Rc<pg4::Connection>, Failure> {
