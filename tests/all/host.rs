@@ -201,6 +201,9 @@ impl Setup {
     fn wash(mut self) -> Host {
         let folder = Folder::new();
         let address = self.address.unwrap_or_else(free_address);
+        if self.kind.has_postgres() && self.database.is_none() {
+            self.database = Some(cluster::database_of(&folder.0));
+        }
         if self.kind.has_postgres() && !self.variables.iter().any(|(name, _)| name == "AFTERACK_SELF") {
             // As README tells those who use it there.
             self = self.variable("AFTERACK_SELF", format!("http://{address}"));

@@ -10,7 +10,7 @@ use crate::jobs::store::{Holding, Result, Role, Slot, StoreError};
 const SILENCE: Duration = Duration::from_millis(400);
 
 /// How long to wait for a sign of life before the first look; it doubles up to [`LOOK`].
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
 impl Engine {
     /// Stays as the watch until there is something to do, unless somebody else is alive: whether this
