@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::alarms::Alarms;
 use super::lanes::Lanes;
 use super::room::Room;
-use super::{Engine, LOOK, tell, work};
+use super::{Engine, LOOK, PAUSE, tell, work};
 use crate::jobs::job::{Id, Job};
 use crate::jobs::store::{Ask, Due, Kind, Mark, Result, Role, Slot, StoreError};
 
@@ -18,9 +18,6 @@ const KNOWN: usize = 256;
 
 /// How long a due job waits for a lane before one that waits gives way to it.
 const POLITE: Duration = Duration::from_millis(500);
-
-/// How long a drain claims nothing after the store has failed.
-const PAUSE: Duration = Duration::from_secs(1);
 
 pub struct Drain<'a> {
     pub engine: &'a Engine,

@@ -44,6 +44,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// some hundred milliseconds.
 const SUSPECTS: Duration = Duration::from_secs(2);
 
+/// How long nothing is claimed after the store has failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// How many of the last errors are not said again.
 const SAID: usize = 8;
 
@@ -71,6 +74,8 @@ pub struct Engine {
     chores_at: Cell<Duration>,
     /// When the next jobs have been kept long enough, as far as that is known.
     expires: Cell<Option<Time>>,
+    /// This invocation waits for a store that fails.
+    stays: Cell<bool>,
     /// What went wrong last, so that it is not said again and again.
     said: RefCell<Vec<String>>,
 }
@@ -111,15 +116,25 @@ impl Engine {
             suspects_at: Cell::default(),
             chores_at: Cell::default(),
             expires: Cell::default(),
+            stays: Cell::default(),
             said: RefCell::default(),
         }
     }
 
     /// What a continuation does: see this module. `own` is the job that its request has brought.
-    pub async fn carry_on(self: Rc<Engine>, own: Option<Id>) {
-        match self.work(own).await {
-            Ok(()) | Err(StoreError::Lost) => {}
-            Err(error) => self.say(&error),
+    pub async fn carry_on(self: Rc<Engine>, mut own: Option<Id>) {
+        // Somebody has to be there when a store that fails is back: who has brought a job or has held a slot. All
+        // who come meanwhile would be many.
+        self.stays.set(own.is_some());
+        loop {
+            match self.work(own.take()).await {
+                Err(error @ StoreError::Failed { .. }) if self.stays.get() && !self.is_spent() => {
+                    self.say(&error);
+                    self.host.sleep(PAUSE).await;
+                }
+                Err(StoreError::Lost) | Ok(()) => return,
+                Err(error) => return self.say(&error),
+            }
         }
     }
 
@@ -136,6 +151,7 @@ impl Engine {
             let own = own.take();
             if let Some(role) = self.role(&slots, own.is_some(), false)? {
                 if let Some(slot) = self.store.enter(role, &Holding::Free)? {
+                    self.stays.set(true);
                     match Drain::run(self, slot, own).await {
                         Ok(()) => {}
                         Err(StoreError::Lost) => {

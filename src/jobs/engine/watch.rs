@@ -31,6 +31,7 @@ impl Engine {
         let Some(slot) = self.store.enter(Role::Watch, seen)? else {
             return Ok(false); // Whoever was faster lives.
         };
+        self.stays.set(true);
         self.watch(slot, seen).await?;
         self.feel_pulse()?;
         Ok(true)
