@@ -253,8 +253,6 @@ impl Setup {
             self = self.variable("AFTERACK_STORE", url);
         }
         let folder = Folder::new();
-        let address = self.address.unwrap_or_else(free_address);
-        let state = self.data.clone().unwrap_or_else(|| folder.0.join("state"));
         let variables: String =
             self.variables.iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect();
         let manifest = format!(
@@ -265,14 +263,27 @@ impl Setup {
              [component.test.environment]\n{variables}",
             self.component
         );
-        fs::write(folder.0.join("spin.toml"), manifest).unwrap();
+        let path = folder.0.join("spin.toml");
+        fs::write(&path, manifest).unwrap();
+        self.spin_up(&path, folder)
+    }
+
+    fn spin_up(self, manifest: &Path, folder: Folder) -> Host {
+        let address = self.address.unwrap_or_else(free_address);
+        let state = self.data.clone().unwrap_or_else(|| folder.0.join("state"));
         let mut command = self.command("spin".into());
-        command.args(["up", "--listen", &address.to_string(), "--from"]).arg(folder.0.join("spin.toml"));
+        command.args(["up", "--listen", &address.to_string(), "--from"]).arg(manifest);
         command.arg("--state-dir").arg(state).args(&self.arguments);
         let server = Server::start_group(command);
         server.wait_for("Serving http://");
         Host { address, server, _folder: Some(folder) }
     }
+}
+
+/// Spin as users start it: from the project's own spin.toml, with this variable of the application's.
+pub fn spin_up(data: &Path, variable: &str) -> Host {
+    let setup = Setup::new(Kind::Spin, "afterack").data(data).arguments(&format!("--variable {variable}"));
+    setup.spin_up(&root().join("spin.toml"), Folder::new())
 }
 
 impl Host {
@@ -288,9 +299,11 @@ impl Host {
 
     /// Limits the bytes that the host may write into a file.
     pub fn limit_space(&self, bytes: &str) {
-        let (limit, pid) = (format!("--fsize={bytes}:"), self.server.pid().to_string());
-        let status = Command::new("prlimit").args([&limit, "--pid", &pid]).status();
-        assert!(status.is_ok_and(|status| status.success()), "prlimit {limit}");
+        let limit = format!("--fsize={bytes}:");
+        for pid in self.server.pids() {
+            let status = Command::new("prlimit").args([&limit, "--pid", &pid]).status();
+            assert!(status.is_ok_and(|status| status.success()), "prlimit {limit}");
+        }
     }
 
     /// Waits for a line with `text` in what the host says, where the components' output goes, too.

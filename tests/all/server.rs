@@ -1,5 +1,6 @@
 //! A child process that serves: its output is kept, its end and that of its own children is sure.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -51,6 +52,13 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The process and its children, one of which may be what serves.
+    pub fn pids(&self) -> Vec<String> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        [pid.to_string()].into_iter().chain(children.split_whitespace().map(str::to_owned)).collect()
     }
 }
 

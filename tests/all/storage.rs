@@ -92,7 +92,8 @@ fn names(folder: &Path) -> Vec<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-fn open(file: &Path) -> Connection {
+/// A connection to a SQLite database.
+pub fn open(file: &Path) -> Connection {
     let connection = Connection::open(file).unwrap();
     connection.busy_timeout(Duration::from_secs(5)).unwrap();
     connection
