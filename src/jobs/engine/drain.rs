@@ -357,6 +357,6 @@ impl<'a> Drain<'a> {
 
 /// How long after the last one the lease is renewed: often, since other continuations wait for that sign of
 /// life before they rely on this one.
-fn renewal(engine: &Engine) -> Duration {
+pub fn renewal(engine: &Engine) -> Duration {
     (engine.config.lease / 8).min(2 * LOOK)
 }

@@ -3,14 +3,12 @@
 
 use std::time::Duration;
 
+use super::drain::renewal;
 use super::{Engine, LOOK};
 use crate::jobs::store::{Holding, Result, Role, Slot, StoreError};
 
 /// How long holders of slots that give no sign of life count as alive.
 const SILENCE: Duration = Duration::from_millis(400);
-
-/// How long to wait for a sign of life before the first look; it doubles up to [`LOOK`].
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
 impl Engine {
     /// Stays as the watch until there is something to do, unless somebody else is alive: whether this
@@ -42,7 +40,6 @@ impl Engine {
     /// have died with its host a moment ago, and nobody might come after this request.
     async fn is_somebody_alive(&self) -> Result<bool> {
         let until = self.host.elapsed() + SILENCE;
-        let mut pause = FIRST_PAUSE;
         loop {
             let pulse = self.store.pulse()?;
             let before = self.pulse.replace(pulse);
@@ -52,8 +49,8 @@ impl Engine {
             if self.host.elapsed() >= until {
                 return Ok(false);
             }
-            self.host.sleep(pause).await;
-            pause = (pause * 2).min(LOOK);
+            // Until one is due: many continuations may wait, and each look costs a statement in a database.
+            self.host.sleep(renewal(self)).await;
         }
     }
 

@@ -57,9 +57,9 @@ impl Failure {
     /// What PostgreSQL says with this [code](https://www.postgresql.org/docs/current/errcodes-appendix.html).
     pub fn of_postgres(code: &str, message: String) -> Failure {
         match code {
-            // A serialization failure, a deadlock, a lock that was not to be had; no connection left, no
-            // connection yet: nothing was done.
-            "40001" | "40P01" | "55P03" | "53300" | "57P03" => Failure::Busy,
+            // A serialization failure, a deadlock, a lock that was not to be had, too long a wait; no connection
+            // left, no connection yet: nothing was done.
+            "40001" | "40P01" | "55P03" | "57014" | "53300" | "57P03" => Failure::Busy,
             _ => Failure::Other(message),
         }
     }
