@@ -130,7 +130,8 @@ impl Database for Postgres {
     fn query(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Row>, Failure> {
         let parameters: Vec<_> = parameters.iter().cloned().map(Into::into).collect();
         let connection = self.connection()?;
-        if !statement.starts_with("SELECT") && !statement.contains(" RETURNING ") {
+        let has_rows = statement.starts_with("SELECT") || statement.contains(" RETURNING ");
+        if !has_rows || statement.starts_with("DO ") {
             return connection
                 .execute(statement, &parameters)
                 .map(|_| Vec::new())
