@@ -179,10 +179,20 @@ fn failure(error: pg4::PgError) -> Failure {
         pg4::PgError::QueryFailed(pg4::QueryError::DbError(error)) => {
             Failure::of_postgres(&error.code, format!("{} ({})", error.message, error.code))
         }
-        pg4::PgError::QueryFailed(pg4::QueryError::Text(text)) => Failure::Other(text),
+        pg4::PgError::QueryFailed(pg4::QueryError::Text(text)) => of_text(text),
         pg4::PgError::ConnectionFailed(text) => Failure::Other(format!("no connection: {text}")),
         pg4::PgError::BadParameter(text)
         | pg4::PgError::ValueConversionFailed(text)
-        | pg4::PgError::Other(text) => Failure::Other(text),
+        | pg4::PgError::Other(text) => of_text(text),
+    }
+}
+
+/// What went wrong after the first row was awaited: Spin gives PostgreSQL's answer as a text then.
+fn of_text(text: String) -> Failure {
+    let between =
+        |begin| text.split_once(begin).and_then(|(_, rest)| rest.split_once('"')).map(|(word, _)| word);
+    match (between("code: \""), between("message: \"")) {
+        (Some(code), Some(message)) => Failure::of_postgres(code, format!("{message} ({code})")),
+        _ => Failure::Other(text),
     }
 }
