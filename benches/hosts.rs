@@ -42,7 +42,7 @@ fn main() {
         ("back-to-back", reused_instances),
         ("computing", acks_beside_computing),
         ("sleepers", sleepers),
-        ("durable", || job_costs::durable_time_to_ack(Kind::Wasmtime, 2.0)),
+        ("durable", || job_costs::durable_time_to_ack_by_files(Kind::Wasmtime, 2.0)),
         ("full-store", || job_costs::full_store(Kind::Wasmtime)),
         ("much-to-remove", job_costs::much_to_remove),
         ("sleeping-jobs", job_costs::sleeping_jobs),

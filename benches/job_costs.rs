@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use crate::Times;
 use crate::host::{Folder, Host, Kind, Setup, options_of_make_up};
-use crate::jobs::Client;
+use crate::jobs::{Client, SHORT};
 use crate::wire::Connection;
 
 /// Between two measurements, so that the rest of the one does not slow down the other.
 pub const PAUSE: Duration = Duration::from_millis(10);
 
-pub const SHORT: &str = r#"{"steps":1,"step_ms":0}"#;
+/// How many jobs have succeeded, in the metrics.
+pub const ENDED: &str = r#"afterack_jobs_ended_total{state="succeeded"}"#;
 
 fn component(data: &Folder) -> Setup {
     component_on(Kind::Wasmtime, data)
@@ -50,7 +51,7 @@ pub fn post_all(host: &Host, jobs: usize, input: &'static str) {
     }
 }
 
-fn wait_for(host: &Host, name: &str, count: u64) {
+pub fn wait_for(host: &Host, name: &str, count: u64) {
     let (begun, client) = (Instant::now(), Client(host));
     while client.metric(name) != count {
         assert!(begun.elapsed() < Duration::from_secs(120), "{name} is {}", client.metric(name));
@@ -93,31 +94,45 @@ fn least(folder: &Path) -> Times {
     Times::new((0..500).map(job).collect())
 }
 
-/// The ack of a job that is recorded first, against hello world and the disk, in turns. It may take as
-/// long as hello world and so many files.
-pub fn durable_time_to_ack(kind: Kind, files_allowed: f64) {
-    let (data, files) = (Folder::new(), Folder::new());
+/// Something that an ack's time is compared with: its name, how many of it an ack may take, and one of it.
+pub type Yardstick<'a> = (&'a str, f64, &'a mut dyn FnMut());
+
+/// The ack of a job that is recorded first, in turns with hello world and these. It may take as long as hello
+/// world and so many of them.
+pub fn durable_time_to_ack(kind: Kind, data: &Folder, yardsticks: &mut [Yardstick]) {
     let hello = Setup::new(kind, "examples/hello").start();
-    let host = component_on(kind, &data).start();
+    let host = component_on(kind, data).start();
     let (mut to_hello, mut to_host) = (Connection::open(hello.address), Connection::open(host.address));
-    let [mut hellos, mut acks, mut writes] = [const { Vec::new() }; 3];
+    let (mut hellos, mut acks, mut others) = (Vec::new(), Vec::new(), vec![Vec::new(); yardsticks.len()]);
     for _ in 0..500 {
         let begun = Instant::now();
         assert_eq!(to_hello.get("/").status, 202);
         hellos.push(begun.elapsed());
-        writes.push(write(&files.0));
-        acks.push(post(&mut to_host, r#"{"steps":1,"step_ms":0}"#));
+        for ((_, _, one), times) in yardsticks.iter_mut().zip(&mut others) {
+            let begun = Instant::now();
+            one();
+            times.push(begun.elapsed());
+        }
+        acks.push(post(&mut to_host, SHORT));
         sleep(PAUSE);
     }
-    let [hello, ack, write] = [hellos, acks, writes].map(Times::new);
-    let limit = hello.at(0.5) + files_allowed * write.at(0.5);
-    println!(
-        "durable time-to-ack on {kind:?}: {ack}; hello world: {hello}; a file written and synced: {write};"
-    );
-    println!(
-        "  median of the first {:.3} ms (at most hello + {files_allowed} files = {limit:.3} ms)",
-        ack.at(0.5)
-    );
+    let [hello, ack] = [hellos, acks].map(Times::new);
+    println!("durable time-to-ack on {kind:?}: {ack}; hello world: {hello};");
+    let mut limit = hello.at(0.5);
+    for ((name, count, _), times) in yardsticks.iter().zip(others.into_iter().map(Times::new)) {
+        println!("  {name}: {times}, of which it may take {count}");
+        limit += count * times.at(0.5);
+    }
+    println!("  median {:.3} ms (at most hello world and those: {limit:.3} ms)", ack.at(0.5));
+}
+
+/// The same against files that are written and synced.
+pub fn durable_time_to_ack_by_files(kind: Kind, count: f64) {
+    let (data, files) = (Folder::new(), Folder::new());
+    let mut one = || {
+        write(&files.0);
+    };
+    durable_time_to_ack(kind, &data, &mut [("a file written and synced", count, &mut one)]);
 }
 
 /// 50 clients that post at once, all the time.
@@ -145,7 +160,7 @@ pub fn full_store(kind: Kind) {
     let folders = [Folder::new(), Folder::new()];
     let hosts = folders.each_ref().map(|data| component_on(kind, data).start());
     post_all(&hosts[1], 10_000, r#"{"steps":1,"step_ms":0}"#);
-    wait_for(&hosts[1], r#"afterack_jobs_ended_total{state="succeeded"}"#, 10_000);
+    wait_for(&hosts[1], ENDED, 10_000);
     post_all(&hosts[1], 1000, r#"{"failures":1,"retry_after_ms":3600000}"#);
     wait_for(&hosts[1], r#"afterack_jobs{state="queued"}"#, 1000);
     wait_for(&hosts[1], r#"afterack_jobs{state="running"}"#, 0);
@@ -248,7 +263,7 @@ pub fn sleeping_jobs() {
     let data = Folder::new();
     let host = component(&data).variable("AFTERACK_LANES", 250).start();
     post_all(&host, 100, r#"{"steps":1,"step_ms":0}"#);
-    wait_for(&host, r#"afterack_jobs_ended_total{state="succeeded"}"#, 100);
+    wait_for(&host, ENDED, 100);
     sleep(IDLE); // Until the host has let go of what they needed.
     let before = host.memory_kib("VmRSS:");
     post_all(&host, 1000, r#"{"steps":4,"step_ms":9000}"#);

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::Times;
 use crate::cluster::{connect, database_of};
-use crate::host::{Folder, Host, Kind, Setup, is_on_path};
-use crate::job_costs::{PAUSE, SHORT, component_on, many_clients, post, post_all};
+use crate::host::{Folder, Kind, is_on_path};
+use crate::job_costs::{
+    ENDED, PAUSE, component_on, durable_time_to_ack, many_clients, post, post_all, wait_for,
+};
+use crate::jobs::{Client, SHORT};
 use crate::wire::Connection;
 
 pub fn all() {
@@ -15,46 +18,28 @@ pub fn all() {
             println!("skipped: {kind:?}, since `spin` is not on PATH");
             continue;
         }
-        durable_time_to_ack(kind);
+        durable(kind);
         many_clients(kind);
         finished_jobs(kind);
         two_hosts(kind);
     }
 }
 
-/// The ack of a job that is recorded first, against hello world and what a native client of the database
-/// needs for an empty statement and for a small row.
-fn durable_time_to_ack(kind: Kind) {
+/// The ack of a job that is recorded first, against what a native client of the database needs for an empty
+/// statement and for a small row.
+fn durable(kind: Kind) {
     let data = Folder::new();
-    let hello = Setup::new(kind, "examples/hello").start();
-    let host = component_on(kind, &data).start();
-    let mut client = connect(&database_of(&data.0));
-    client.batch_execute("CREATE TABLE bench (row TEXT)").expect("a database of its own");
-    let [select, insert] = ["SELECT 1", "INSERT INTO bench VALUES ('x')"]
-        .map(|statement| client.prepare(statement).expect("a right statement"));
-    let (mut to_hello, mut to_host) = (Connection::open(hello.address), Connection::open(host.address));
-    let [mut hellos, mut selects, mut inserts, mut acks] = [const { Vec::new() }; 4];
-    for _ in 0..500 {
-        let begun = Instant::now();
-        assert_eq!(to_hello.get("/").status, 202);
-        hellos.push(begun.elapsed());
-        for (statement, times) in [(&select, &mut selects), (&insert, &mut inserts)] {
-            let begun = Instant::now();
-            client.execute(statement, &[]).expect("a server that is up");
-            times.push(begun.elapsed());
+    let run = |statement: &str| {
+        let mut client = connect(&database_of(&data.0));
+        let prepared = client.prepare(statement).expect("a right statement");
+        move || {
+            client.execute(&prepared, &[]).expect("a server that is up");
         }
-        acks.push(post(&mut to_host, SHORT));
-        sleep(PAUSE);
-    }
-    let [hello, select, insert, ack] = [hellos, selects, inserts, acks].map(Times::new);
-    let limit = hello.at(0.5) + 3.0 * select.at(0.5) + insert.at(0.5);
-    println!(
-        "durable time-to-ack on {kind:?}: {ack}; hello world: {hello}; SELECT 1: {select}; a row: {insert};"
-    );
-    println!(
-        "  median of the first {:.3} ms (at most hello + 3 SELECT 1 + a row = {limit:.3} ms)",
-        ack.at(0.5)
-    );
+    };
+    let table = "CREATE TABLE bench (row TEXT)";
+    connect(&database_of(&data.0)).batch_execute(table).expect("a database of its own");
+    let (mut select, mut insert) = (run("SELECT 1"), run("INSERT INTO bench VALUES ('x')"));
+    durable_time_to_ack(kind, &data, &mut [("SELECT 1", 3.0, &mut select), ("a row", 1.0, &mut insert)]);
 }
 
 /// Acks, claims and statuses beside 100,000 jobs that have ended, against an empty store, in turns.
@@ -66,9 +51,7 @@ fn finished_jobs(kind: Kind) {
         post(&mut connection, SHORT);
     }
     let mut client = connect(&database_of(&folders[1].0));
-    while ended(&hosts[1]) < 1 {
-        sleep(PAUSE);
-    }
+    wait_for(&hosts[1], ENDED, 1);
     client
         .batch_execute(
             "CREATE TEMP TABLE old AS SELECT * FROM afterack_runs; \
@@ -98,6 +81,7 @@ fn finished_jobs(kind: Kind) {
                 if job["state"] == "succeeded" {
                     break;
                 }
+                assert!(begun.elapsed() < Duration::from_secs(60), "still {job}");
             }
             ends[host].push(begun.elapsed());
             sleep(PAUSE);
@@ -131,7 +115,7 @@ fn two_hosts(kind: Kind) {
         let wait_for = |least: u64| {
             let begun = Instant::now();
             loop {
-                match ended(&hosts[0]) {
+                match Client(&hosts[0]).metric(ENDED) {
                     ended if ended >= least => return (Instant::now(), ended),
                     ended => assert!(begun.elapsed() < Duration::from_secs(180), "{ended} have ended"),
                 }
@@ -147,8 +131,4 @@ fn two_hosts(kind: Kind) {
         rates[1],
         rates[1] / rates[0]
     );
-}
-
-fn ended(host: &Host) -> u64 {
-    crate::jobs::Client(host).metric(r#"afterack_jobs_ended_total{state="succeeded"}"#)
 }

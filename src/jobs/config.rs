@@ -197,19 +197,17 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// A lease: long enough for a busy instance to renew it, short enough that nobody waits for it for long.
 fn lease(text: &str) -> Result<Duration, String> {
-    const RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
-    let lease = duration(text)?;
-    if RANGE.contains(&lease) { Ok(lease) } else { Err(format!("{text} is out of range (1s to 10m)")) }
+    duration_in(text, Duration::from_secs(1)..=Duration::from_secs(600), "1s to 10m")
 }
 
 /// How long an invocation goes on: long enough for two of the shortest leases.
 fn budget(text: &str) -> Result<Duration, String> {
-    let budget = duration(text)?;
-    if budget >= Duration::from_secs(2) {
-        Ok(budget)
-    } else {
-        Err(format!("{text} is out of range (2s to 366d)"))
-    }
+    duration_in(text, Duration::from_secs(2)..=Duration::MAX, "2s to 366d")
+}
+
+fn duration_in(text: &str, range: RangeInclusive<Duration>, words: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if range.contains(&time) { Ok(time) } else { Err(format!("{text} is out of range ({words})")) }
 }
 
 fn durations(text: &str) -> Result<RangeInclusive<Duration>, String> {

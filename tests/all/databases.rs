@@ -7,142 +7,145 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use crate::host::{Folder, Host, Kind, behaviour};
-use crate::jobs::{Client, JSON, component, id};
-use crate::storage::open;
+use crate::host::{Folder, Host, Kind, on};
+use crate::jobs::{Client, JSON, SHORT, component, id};
+use crate::storage::{open, sqlite_in};
 use crate::wire::Response;
 
-const SHORT: &str = r#"{"steps":1,"step_ms":0}"#;
 const LONG: &str = r#"{"steps":20,"step_ms":100}"#;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Before it has been made, and amid a job.
-fn locked(kind: Kind) -> String {
-    let data = Folder::new();
-    let host = component(kind, &data.0).start();
-    let client = Client(&host);
-    let other = open(&data.0.join("sqlite_db.db"));
-    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    nothing_is_acknowledged(&host, "it is busy");
-    other.execute_batch("COMMIT").unwrap();
-    let long = begun(&client);
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    nothing_is_acknowledged(&host, "it is busy");
-    assert_eq!(client.status(&long)["state"], "running");
-    other.execute_batch("COMMIT").unwrap();
-    host.wait_for_output(&format!("{long} succeeded"));
-    "yes".into()
-}
+on! {
+    [spin Spin]
 
-fn locked_for_a_second(kind: Kind) -> String {
-    let data = Folder::new();
-    let host = component(kind, &data.0).start();
-    let client = Client(&host);
-    let other = open(&data.0.join("sqlite_db.db"));
-    for lock in ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"] {
-        other.execute_batch(lock).unwrap();
-        let ack = thread::scope(|scope| {
-            let ack = scope.spawn(|| client.post(JSON, SHORT));
-            sleep(Duration::from_secs(1));
-            assert!(!ack.is_finished(), "{lock} locks nothing");
-            other.execute_batch("COMMIT").unwrap();
-            ack.join().unwrap()
-        });
-        client.wait_for(&id(&ack), "succeeded");
+    /// Before it has been made, and amid a job.
+    fn a_database_that_is_locked_for_long_is_a_503(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0).start();
+        let client = Client(&host);
+        let other = open(&sqlite_in(&data.0));
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        nothing_is_acknowledged(&host, "it is busy");
+        other.execute_batch("COMMIT").unwrap();
+        let long = begun(&client);
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        nothing_is_acknowledged(&host, "it is busy");
+        assert_eq!(client.status(&long)["state"], "running");
+        other.execute_batch("COMMIT").unwrap();
+        host.wait_for_output(&format!("{long} succeeded"));
+        "yes".into()
     }
-    "yes".into()
-}
 
-/// For longer than a lease; the host can write no log, either. Nobody asks for anything until the job is done.
-fn full(kind: Kind) -> String {
-    let data = Folder::new();
-    let host = component(kind, &data.0).without_space().start();
-    let client = Client(&host);
-    let long = begun(&client);
-    host.limit_space("0");
-    nothing_is_acknowledged(&host, "disk");
-    assert_eq!(client.status(&long)["state"], "running");
-    sleep(Duration::from_secs(3));
-    host.limit_space("unlimited");
-    host.wait_for_output(&format!("{long} succeeded"));
-    goes_on(&host);
-    "yes".into()
-}
+    fn a_database_that_is_locked_for_a_second_is_waited_for(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0).start();
+        let client = Client(&host);
+        let other = open(&sqlite_in(&data.0));
+        for lock in ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"] {
+            other.execute_batch(lock).unwrap();
+            let ack = thread::scope(|scope| {
+                let ack = scope.spawn(|| client.post(JSON, SHORT));
+                sleep(Duration::from_secs(1));
+                assert!(!ack.is_finished(), "{lock} locks nothing");
+                other.execute_batch("COMMIT").unwrap();
+                ack.join().unwrap()
+            });
+            client.wait_for(&id(&ack), "succeeded");
+        }
+        "yes".into()
+    }
 
-/// By a version of its format that only a newer SQLite can write: permissions do not bind root.
-fn read_only(kind: Kind) -> String {
-    const WRITE_VERSION: usize = 18;
-    let (data, finished) = with_a_finished_job(kind);
-    let path = data.0.join("sqlite_db.db");
-    let mut bytes = fs::read(&path).unwrap();
-    let version = std::mem::replace(&mut bytes[WRITE_VERSION], 3);
-    fs::write(&path, &bytes).unwrap();
-    let host = component(kind, &data.0).start();
-    nothing_is_acknowledged(&host, "readonly");
-    assert_eq!(Client(&host).status(&finished)["state"], "succeeded");
-    assert!(fs::read(&path).unwrap() == bytes, "the file has changed");
-    bytes[WRITE_VERSION] = version;
-    fs::write(&path, &bytes).unwrap();
-    goes_on(&host);
-    "yes".into()
-}
+    /// For longer than a lease; the host can write no log, either. Nobody asks for anything until the job is done.
+    fn a_database_that_is_full_is_a_503_until_it_has_room(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0).without_space().start();
+        let client = Client(&host);
+        let long = begun(&client);
+        host.limit_space("0");
+        nothing_is_acknowledged(&host, "disk");
+        assert_eq!(client.status(&long)["state"], "running");
+        sleep(Duration::from_secs(3));
+        host.limit_space("unlimited");
+        host.wait_for_output(&format!("{long} succeeded"));
+        goes_on(&host);
+        "yes".into()
+    }
 
-/// Where a table should be made, and in the place of the one that says which schema it is.
-fn foreign(kind: Kind) -> String {
-    let data = Folder::new();
-    let host = component(kind, &data.0).start();
-    let database = open(&data.0.join("sqlite_db.db"));
-    for (table, columns, values) in [
-        ("afterack_jobs", "number INTEGER", "7"),
-        ("afterack_runs", "id TEXT", "'mine'"),
-        ("afterack_meta", "number INTEGER", "7"),
-        ("afterack_meta", "name TEXT, value TEXT", "'schema', 'mine'"),
-        ("afterack_meta", "name TEXT, value TEXT", "'other', '1'"),
-    ] {
-        let make = format!("CREATE TABLE {table} ({columns}); INSERT INTO {table} VALUES ({values})");
-        database.execute_batch(&make).unwrap();
+    /// By a version of its format that only a newer SQLite can write: permissions do not bind root.
+    fn a_database_that_is_read_only_is_a_503(kind: Kind) -> String {
+        const WRITE_VERSION: usize = 18;
+        let (data, finished) = with_a_finished_job(kind);
+        let path = sqlite_in(&data.0);
+        let mut bytes = fs::read(&path).unwrap();
+        let version = std::mem::replace(&mut bytes[WRITE_VERSION], 3);
+        fs::write(&path, &bytes).unwrap();
+        let host = component(kind, &data.0).start();
+        nothing_is_acknowledged(&host, "readonly");
+        assert_eq!(Client(&host).status(&finished)["state"], "succeeded");
+        assert!(fs::read(&path).unwrap() == bytes, "the file has changed");
+        bytes[WRITE_VERSION] = version;
+        fs::write(&path, &bytes).unwrap();
+        goes_on(&host);
+        "yes".into()
+    }
+
+    /// Where a table should be made, and in the place of the one that says which schema it is.
+    fn tables_of_somebody_elses_are_left_alone(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0).start();
+        let database = open(&sqlite_in(&data.0));
+        for (table, columns, values) in [
+            ("afterack_jobs", "number INTEGER", "7"),
+            ("afterack_runs", "id TEXT", "'mine'"),
+            ("afterack_meta", "number INTEGER", "7"),
+            ("afterack_meta", "name TEXT, value TEXT", "'schema', 'mine'"),
+            ("afterack_meta", "name TEXT, value TEXT", "'other', '1'"),
+        ] {
+            let make = format!("CREATE TABLE {table} ({columns}); INSERT INTO {table} VALUES ({values})");
+            database.execute_batch(&make).unwrap();
+            let before = dump(&database);
+            nothing_is_acknowledged(&host, table);
+            assert_eq!(dump(&database), before);
+            database.execute_batch(&format!("DROP TABLE {table}")).unwrap();
+        }
+        goes_on(&host);
+        "yes".into()
+    }
+
+    /// It is left alone by a component that does not know it.
+    fn a_database_of_a_newer_component_is_left_alone(kind: Kind) -> String {
+        let (data, finished) = with_a_finished_job(kind);
+        let database = open(&sqlite_in(&data.0));
+        let set = |version: u32| {
+            let statement = "UPDATE afterack_meta SET value = ?1 WHERE name = 'schema'";
+            assert_eq!(database.execute(statement, [version]).unwrap(), 1);
+        };
+        set(2);
         let before = dump(&database);
-        nothing_is_acknowledged(&host, table);
+        let host = component(kind, &data.0).start();
+        nothing_is_acknowledged(&host, "version 2, and this component knows 1");
+        Client(&host).get(&format!("/jobs/{finished}")).problem(503);
         assert_eq!(dump(&database), before);
-        database.execute_batch(&format!("DROP TABLE {table}")).unwrap();
+        set(1);
+        assert_eq!(Client(&host).status(&finished)["state"], "succeeded");
+        goes_on(&host);
+        "yes".into()
     }
-    goes_on(&host);
-    "yes".into()
-}
 
-/// It is left alone by a component that does not know it.
-fn newer(kind: Kind) -> String {
-    let (data, finished) = with_a_finished_job(kind);
-    let database = open(&data.0.join("sqlite_db.db"));
-    let set = |version: u32| {
-        let statement = "UPDATE afterack_meta SET value = ?1 WHERE name = 'schema'";
-        assert_eq!(database.execute(statement, [version]).unwrap(), 1);
-    };
-    set(2);
-    let before = dump(&database);
-    let host = component(kind, &data.0).start();
-    nothing_is_acknowledged(&host, "version 2, and this component knows 1");
-    Client(&host).get(&format!("/jobs/{finished}")).problem(503);
-    assert_eq!(dump(&database), before);
-    set(1);
-    assert_eq!(Client(&host).status(&finished)["state"], "succeeded");
-    goes_on(&host);
-    "yes".into()
-}
-
-fn corrupt(kind: Kind) -> String {
-    const TEXT: &str = "This is a file of somebody else's.\n";
-    let data = Folder::new();
-    let path = data.0.join("sqlite_db.db");
-    fs::write(&path, TEXT.repeat(1000)).unwrap();
-    let host = component(kind, &data.0).start();
-    nothing_is_acknowledged(&host, "file is not a database");
-    assert_eq!(fs::read_to_string(&path).unwrap(), TEXT.repeat(1000));
-    fs::remove_file(&path).unwrap();
-    goes_on(&host);
-    "yes".into()
+    fn a_file_that_is_no_database_is_a_503(kind: Kind) -> String {
+        const TEXT: &str = "This is a file of somebody else's.\n";
+        let data = Folder::new();
+        let path = sqlite_in(&data.0);
+        fs::write(&path, TEXT.repeat(1000)).unwrap();
+        let host = component(kind, &data.0).start();
+        nothing_is_acknowledged(&host, "file is not a database");
+        assert_eq!(fs::read_to_string(&path).unwrap(), TEXT.repeat(1000));
+        fs::remove_file(&path).unwrap();
+        goes_on(&host);
+        "yes".into()
+    }
 }
 
 /// Whoever posts, and whoever asks whether he could, hears in time what is wrong, and that it may pass.
@@ -182,7 +185,7 @@ fn with_a_finished_job(kind: Kind) -> (Folder, String) {
     let finished = Client(&host).job(SHORT);
     Client(&host).wait_for(&finished, "succeeded");
     host.kill();
-    open(&data.0.join("sqlite_db.db")).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    open(&sqlite_in(&data.0)).execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     (data, finished)
 }
 
@@ -200,39 +203,4 @@ fn dump(database: &Connection) -> Vec<Vec<Value>> {
         other => panic!("a table named {other:?}"),
     });
     rows("SELECT * FROM sqlite_schema").into_iter().chain(all).collect()
-}
-
-#[test]
-fn a_database_that_is_locked_for_long_is_a_503() {
-    behaviour("a_database_that_is_locked_for_long_is_a_503", Kind::Spin, locked);
-}
-
-#[test]
-fn a_database_that_is_locked_for_a_second_is_waited_for() {
-    behaviour("a_database_that_is_locked_for_a_second_is_waited_for", Kind::Spin, locked_for_a_second);
-}
-
-#[test]
-fn a_database_that_is_full_is_a_503_until_it_has_room() {
-    behaviour("a_database_that_is_full_is_a_503_until_it_has_room", Kind::Spin, full);
-}
-
-#[test]
-fn a_database_that_is_read_only_is_a_503() {
-    behaviour("a_database_that_is_read_only_is_a_503", Kind::Spin, read_only);
-}
-
-#[test]
-fn tables_of_somebody_elses_are_left_alone() {
-    behaviour("tables_of_somebody_elses_are_left_alone", Kind::Spin, foreign);
-}
-
-#[test]
-fn a_database_of_a_newer_component_is_left_alone() {
-    behaviour("a_database_of_a_newer_component_is_left_alone", Kind::Spin, newer);
-}
-
-#[test]
-fn a_file_that_is_no_database_is_a_503() {
-    behaviour("a_file_that_is_no_database_is_a_503", Kind::Spin, corrupt);
 }

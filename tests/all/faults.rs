@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::crashes::Random;
 use crate::host::{Folder, Kind, Setup, free_address, on_every_host_with_a_folder, with_every_store};
-use crate::jobs::{Client, JSON, component, id};
+use crate::jobs::{Client, JSON, SHORT, component, id};
 use crate::mail::Mailbox;
 use crate::wire::Connection;
 
-const SHORT: &str = r#"{"steps":1,"step_ms":0}"#;
 const NOTIFY: &str = "Notify: mailto:a@example.com\r\n";
 
 fn with_mail(setup: Setup, server: SocketAddr) -> Setup {

@@ -201,12 +201,12 @@ impl Setup {
     fn wash(mut self) -> Host {
         let folder = Folder::new();
         let address = self.address.unwrap_or_else(free_address);
-        if self.kind.has_postgres() && self.database.is_none() {
-            self.database = Some(cluster::database_of(&folder.0));
-        }
-        if self.kind.has_postgres() && !self.variables.iter().any(|(name, _)| name == "AFTERACK_SELF") {
-            // As README tells those who use it there.
-            self = self.variable("AFTERACK_SELF", format!("http://{address}"));
+        if self.kind.has_postgres() {
+            self.database.get_or_insert_with(|| cluster::database_of(&folder.0));
+            if !self.variables.iter().any(|(name, _)| name == "AFTERACK_SELF") {
+                // As README tells those who use it there.
+                self = self.variable("AFTERACK_SELF", format!("http://{address}"));
+            }
         }
         let mut config = serde_json::json!({
             "build": { "command": "true", "component_path": self.component },
@@ -281,8 +281,8 @@ impl Setup {
 }
 
 /// Spin as users start it: from the project's own spin.toml, with this variable of the application's.
-pub fn spin_up(data: &Path, variable: &str) -> Host {
-    let setup = Setup::new(Kind::Spin, "afterack").data(data).arguments(&format!("--variable {variable}"));
+pub fn spin_up(kind: Kind, data: &Path, variable: &str) -> Host {
+    let setup = Setup::new(kind, "afterack").data(data).arguments(&format!("--variable {variable}"));
     setup.spin_up(&root().join("spin.toml"), Folder::new())
 }
 

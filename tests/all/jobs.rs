@@ -11,6 +11,9 @@ use crate::wire::{Connection, Response};
 
 pub const JSON: &str = "Content-Type: application/json\r\n";
 
+/// A job that is done at once.
+pub const SHORT: &str = r#"{"steps":1,"step_ms":0}"#;
+
 /// How long a job may take, on a busy machine behind a thousand others.
 const END: Duration = Duration::from_secs(240);
 

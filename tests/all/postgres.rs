@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, PASSWORD, connect};
 use crate::host::{Folder, Host, Kind, Setup, on};
-use crate::jobs::{Client, JSON, id};
+use crate::jobs::{Client, JSON, SHORT, id};
 use crate::wire::{Connection, Response};
-
-const SHORT: &str = r#"{"steps":1,"step_ms":0}"#;
 
 /// How long an answer may take that the database holds up.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -82,7 +80,10 @@ on! {
         assert!(ids.len() > 50, "only {} jobs were accepted", ids.len());
         for id in &ids {
             // That connection may have been dropped, too.
-            while Client(&host).get(&format!("/jobs/{id}")).status == 503 {}
+            let begun = Instant::now();
+            while Client(&host).get(&format!("/jobs/{id}")).status == 503 {
+                assert!(begun.elapsed() < ANSWER, "{id}: still a 503");
+            }
             Client(&host).wait_for(id, "succeeded");
         }
         "yes".into()

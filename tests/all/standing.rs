@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::host::{Folder, Host, Kind, options_of_make_up, with_every_store};
-use crate::jobs::{Client, JSON, component};
+use crate::jobs::{Client, JSON, SHORT, component};
 use crate::wire::Connection;
 
 const FOREVER: &str = r#"{"steps":10000,"step_ms":500}"#;
-const SHORT: &str = r#"{"steps":1,"step_ms":0}"#;
-
 /// How many may wait, about: those who come at once may miss each other by a few.
 const BOUND: std::ops::RangeInclusive<usize> = 10..=40;
 

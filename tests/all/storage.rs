@@ -20,7 +20,7 @@ impl Storage {
     pub fn of(kind: Kind, folder: &Path) -> Storage {
         match kind {
             Kind::Wasmtime | Kind::Wash => Storage::Dir(folder.into()),
-            Kind::Spin => Storage::Sqlite(folder.join("sqlite_db.db")),
+            Kind::Spin => Storage::Sqlite(sqlite_in(folder)),
             Kind::WashPostgres | Kind::SpinPostgres => Storage::Postgres(cluster::database_of(folder)),
         }
     }
@@ -90,6 +90,11 @@ impl Storage {
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// The database that Spin keeps in a folder.
+pub fn sqlite_in(folder: &Path) -> PathBuf {
+    folder.join("sqlite_db.db")
 }
 
 /// A connection to a SQLite database.

@@ -91,6 +91,28 @@ impl<D: Database> Sql<D> {
         self.query(statement, parameters).map_err(|failure| failed(doing, failure))
     }
 
+    /// Runs a statement that may be the first of all: the schema is looked at, and it is run again, only if it did
+    /// not come out right.
+    fn run_first(
+        &self,
+        doing: &str,
+        statement: &str,
+        parameters: &[Value],
+        is_right: impl Fn(&[Row]) -> bool,
+    ) -> Result<Vec<Row>> {
+        match self.query(statement, parameters) {
+            Ok(rows) if self.is_ready.get() || is_right(&rows) => {
+                self.is_ready.set(true);
+                Ok(rows)
+            }
+            // Nothing that the schema could be the reason of.
+            Err(failure) if self.is_ready.get() || matches!(failure, Failure::Busy) => {
+                Err(failed(doing, failure))
+            }
+            _ => self.run(doing, statement, parameters),
+        }
+    }
+
     /// Runs a statement that changes a row if that is still as it was: whether it was.
     fn changes(&self, doing: &str, statement: &str, parameters: &[Value]) -> Result<bool> {
         Ok(!self.run(doing, statement, parameters)?.is_empty())
@@ -167,19 +189,9 @@ impl<D: Database> Store for Sql<D> {
         let doing = "recording a job";
         for _ in 0..3 {
             // It fails if there is no schema, and does nothing if that is not the right one.
-            match self.query(&statement, &parameters) {
-                Ok(rows) if rows.is_empty() => self.be_ready()?,
-                Ok(_) => {
-                    fault::point("recorded");
-                    return Ok(Put::New);
-                }
-                Err(failure) if self.is_ready.get() || matches!(failure, Failure::Busy) => {
-                    return Err(failed(doing, failure));
-                }
-                Err(_) => {
-                    self.be_ready()?;
-                    continue;
-                }
+            if !self.run_first(doing, &statement, &parameters, |rows| !rows.is_empty())?.is_empty() {
+                fault::point("recorded");
+                return Ok(Put::New);
             }
             // A request that was answered before is answered again, however full the queue is.
             if let Some(key) = &input.key

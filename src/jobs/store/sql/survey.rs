@@ -48,16 +48,9 @@ impl<D: Database> Sql<D> {
         let doing = "looking around";
         let statement = schema::SURVEY.call(self.database.dialect());
         // The schema's version comes along, since this is often what comes first.
-        let is_right = |row: &Row| matches!(row.integer(4), Ok(schema::VERSION));
-        let rows = match self.query(&statement, &[]) {
-            Ok(rows) if self.is_ready.get() || rows.first().is_some_and(is_right) => rows,
-            // Nothing that the schema could be the reason of.
-            Err(failure) if self.is_ready.get() || matches!(failure, Failure::Busy) => {
-                return Err(failed(doing, failure));
-            }
-            _ => self.run(doing, &statement, &[])?,
-        };
-        self.is_ready.set(true);
+        let is_right =
+            |rows: &[Row]| rows.first().is_some_and(|row| matches!(row.integer(4), Ok(schema::VERSION)));
+        let rows = self.run_first(doing, &statement, &[], is_right)?;
         read(&rows, self.host.elapsed()).map_err(|failure| failed(doing, failure))
     }
 }
