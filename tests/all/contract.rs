@@ -206,6 +206,8 @@ with_every_store! {
             .variable("AFTERACK_DRAINS", 1)
             .variable("AFTERACK_LANES", 1)
             .variable("AFTERACK_QUEUE", 3)
+            // One that is handed over meanwhile would wait, too.
+            .variable("AFTERACK_BUDGET", "60s")
             .start();
         let client = Client(&host);
         let running = client.job(FOREVER);
