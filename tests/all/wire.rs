@@ -165,7 +165,8 @@ impl Connection {
     /// Waits until this text has come, which stays to be read.
     pub fn wait_for(&mut self, text: &str) {
         while find(&self.buffer, text.as_bytes()).is_none() {
-            assert!(self.read() > 0, "the connection ended without `{text}`");
+            let received = String::from_utf8_lossy(&self.buffer).into_owned();
+            assert!(self.read() > 0, "the connection ended without `{text}`, after {received:?}");
         }
     }
 
