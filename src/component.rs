@@ -1,13 +1,5 @@
-//! The component that this package builds: the job service.
+//! The component that this package builds: a user of [`jobs`](crate::jobs) like any other.
 
-use crate::jobs::config::Config;
-use crate::jobs::http::{cors, handle, patience};
-use crate::{BODY_LIMIT, IDLE};
+use crate::jobs::{Service, demo};
 
-crate::export!(
-    handle,
-    limit = Config::get().map_or(BODY_LIMIT, |config| config.body),
-    idle = Config::get().map_or(IDLE, |config| config.idle),
-    patience = patience,
-    early = cors::mark_early
-);
+crate::jobs!(Service::new().worker(demo()));

@@ -68,6 +68,7 @@ macro_rules! export {
 /// The parameters of [`export!`](crate::export), a method for each.
 pub struct Parameters<P> {
     limit: u64,
+    limits: Option<fn(&Request<()>) -> u64>,
     /// In milliseconds.
     idle: u64,
     patience: P,
@@ -77,7 +78,13 @@ pub struct Parameters<P> {
 impl Parameters<()> {
     /// The defaults.
     pub fn new() -> Parameters<impl FnOnce() -> Option<()>> {
-        Parameters { limit: BODY_LIMIT, idle: millis(IDLE), patience: || Some(()), early: |ack, _| ack }
+        Parameters {
+            limit: BODY_LIMIT,
+            limits: None,
+            idle: millis(IDLE),
+            patience: || Some(()),
+            early: |ack, _| ack,
+        }
     }
 }
 
@@ -85,6 +92,11 @@ impl<P> Parameters<P> {
     /// The largest body, in bytes.
     pub fn limit(self, limit: u64) -> Parameters<P> {
         Parameters { limit, ..self }
+    }
+
+    /// The largest body of a request that begins like this, in bytes, instead of `limit`.
+    pub fn limits(self, limits: fn(&Request<()>) -> u64) -> Parameters<P> {
+        Parameters { limits: Some(limits), ..self }
     }
 
     /// How long an upload may go without progress.
@@ -95,8 +107,8 @@ impl<P> Parameters<P> {
     /// Asked once for an upload that is slow: one that has made no progress for 1 s, or has come at less
     /// than 64 KiB/s. With `None` it is answered 503; a guard is kept until the upload has ended.
     pub fn patience<G, Q: FnOnce() -> Option<G>>(self, patience: Q) -> Parameters<Q> {
-        let Parameters { limit, idle, early, .. } = self;
-        Parameters { limit, idle, patience, early }
+        let Parameters { limit, limits, idle, early, .. } = self;
+        Parameters { limit, limits, idle, patience, early }
     }
 
     /// Completes the answers to requests that do not reach the handler, given the request's headers, or
@@ -152,11 +164,12 @@ pub fn handle<H, E, P, G>(
 fn read<G>(
     request: IncomingRequest,
     method: Method,
-    Parameters { limit, idle, patience, early }: Parameters<impl FnOnce() -> Option<G>>,
+    Parameters { limit, limits, idle, patience, early }: Parameters<impl FnOnce() -> Option<G>>,
 ) -> Result<Request<Bytes>, (Box<Ack>, Option<Incoming>)> {
     let refuse = |problem: Problem, headers: &HeaderMap| Box::new(early(problem.into(), headers));
     let head =
         request::head(&request, method).map_err(|problem| (refuse(problem, &HeaderMap::new()), None))?;
+    let limit = limits.map_or(limit, |limits| limits(&head));
     let mut incoming = Incoming::new(&request);
     match incoming.read(head.headers(), limit, idle, patience) {
         Ok(body) => Ok(head.map(|()| body)),

@@ -19,8 +19,8 @@ mod ack;
 #[cfg(feature = "component")]
 mod component;
 mod handler;
-#[cfg(feature = "component")]
-mod jobs;
+#[cfg(feature = "jobs")]
+pub mod jobs;
 mod log;
 #[cfg(feature = "mail")]
 pub mod mail;

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 /// Says what was done.
-#[cfg(feature = "component")]
+#[cfg(feature = "jobs")]
 pub fn info(what: impl Display) {
     write(io::stdout(), what);
 }

@@ -35,6 +35,10 @@ pub struct Config {
     pub attempts: u32,
     /// `AFTERACK_BACKOFF`: the shortest and the longest time between two tries.
     pub backoff: RangeInclusive<Duration>,
+    /// `AFTERACK_RECORD`: how many bytes the results of a job's steps may have, all together.
+    pub record: usize,
+    /// `AFTERACK_STEP`: how long a step may take.
+    pub step: Option<Duration>,
     /// `AFTERACK_KEEP`: how long jobs are kept that have ended.
     pub keep: Duration,
     /// `AFTERACK_NOTIFY_FOR`: how long telling a target is tried.
@@ -70,6 +74,8 @@ impl Default for Config {
             base: None,
             attempts: 5,
             backoff: SECOND..=300 * SECOND,
+            record: 1 << 20,
+            step: None,
             keep: 7 * 24 * 3600 * SECOND,
             notify_for: 4 * 24 * 3600 * SECOND,
             body: BODY_LIMIT,
@@ -114,6 +120,8 @@ impl Config {
                 "SELF" => base(&value).map(|base| config.base = Some(base)),
                 "ATTEMPTS" => number(&value, 1..=1000).map(|attempts| config.attempts = attempts as u32),
                 "BACKOFF" => durations(&value).map(|backoff| config.backoff = backoff),
+                "RECORD" => size(&value).map(|size| config.record = size as usize),
+                "STEP" => duration(&value).map(|time| config.step = Some(time)),
                 "KEEP" => duration(&value).map(|keep| config.keep = keep),
                 "NOTIFY_FOR" => duration(&value).map(|time| config.notify_for = time),
                 "BODY" => size(&value).map(|size| config.body = size),

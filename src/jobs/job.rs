@@ -1,6 +1,7 @@
 //! A job: a request's work, and how far it has come.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,8 @@ pub struct Run {
     pub lost: u32,
     /// That step runs in an instance of its own right now.
     pub alone: bool,
+    /// How many results of its steps are recorded.
+    pub recorded: u32,
     /// What the worker says of it.
     pub progress: Option<Progress>,
     /// What went wrong last.
@@ -100,9 +103,31 @@ pub struct Run {
     pub end: Option<End>,
     /// Who has been told of the end: as many as `Input::notify` has, once it has ended.
     pub tells: Vec<Tell>,
-    /// What the last step left for the next one; after success, the output.
+    /// After success, the output.
     #[serde(skip)]
     pub bytes: Vec<u8>,
+}
+
+/// What a job has recorded of one of its steps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The step's name.
+    pub step: String,
+    pub what: What,
+    /// The step's result, in JSON; or what went wrong, in words.
+    #[serde(skip)]
+    pub bytes: Vec<u8>,
+}
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// It has this result, and is not run again.
+    Done,
+    /// It waits until then.
+    Sleep(Wait),
+    /// It has failed for the `tries`th time in this round; it is tried again unless that is final.
+    Failed { round: u32, tries: u32, is_final: bool },
 }
 
 /// A wait for a point in time.
@@ -204,6 +229,17 @@ pub struct Job {
     pub run: Run,
     /// What it is claimed for.
     pub claim: Kind,
+    /// The last version that is stored durably.
+    pub durable: u64,
+    /// Where its record begins and ends, as its store counts.
+    pub record: Range<u64>,
+}
+
+impl Job {
+    /// A job as it was read.
+    pub fn new(id: Id, input: Input, run: Run, claim: Kind) -> Job {
+        Job { id, durable: run.version, input, run, claim, record: 0..0 }
+    }
 }
 
 impl Wait {

@@ -1,12 +1,43 @@
 //! Durable jobs: recorded before they are acknowledged, and worked on until they have ended.
+//!
+//! A crate names its workers in one line, [`jobs!`](crate::jobs!), and *is* the service, with the whole HTTP
+//! contract that README lists.
+//!
+//! ```no_run
+//! use afterack::jobs::{Failure, Job, Output};
+//!
+//! afterack::jobs!(greet); // POST /jobs/greet
+//!
+//! async fn greet(job: Job) -> Result<Output, Failure> {
+//!     let name = job.text()?;
+//!     let greeting = job.step("greeting", async || Ok::<_, Failure>(format!("Hello, {name}!"))).await?;
+//!     Ok(Output::text(greeting))
+//! }
+//! # fn main() {}
+//! ```
 
-pub(crate) mod config;
+mod config;
 mod engine;
 mod fault;
 mod host;
-pub(crate) mod http;
+mod http;
+mod input;
 mod job;
 mod notify;
+mod service;
 mod store;
+mod submit;
 mod time;
 mod worker;
+
+pub use input::{Input, InputError};
+pub use job::Id;
+pub use service::Service;
+#[doc(hidden)]
+pub use http::{cors::mark_early as early, patience};
+#[doc(hidden)]
+pub use service::{idle, limit, serve};
+pub use submit::{Submission, Submitted, submit};
+#[cfg(feature = "component")]
+pub(crate) use worker::demo;
+pub use worker::{Failure, Job, Output, Worker};

@@ -35,6 +35,7 @@ impl Alarms {
     /// Waits until this time, if somebody calls [`ring`](Alarms::ring) then, or for another reason.
     pub async fn wait(&self, at: Duration) -> Reason {
         let reason = Rc::new(Cell::new(None));
+        let _forgotten = Forgotten { alarms: self, reason: &reason };
         poll_fn(|context| {
             if let Some(reason) = reason.get() {
                 return Poll::Ready(reason);
@@ -70,6 +71,20 @@ impl Alarms {
     pub fn tell_all(&self) {
         for alarm in self.set.take() {
             alarm.ring(Reason::News);
+        }
+    }
+}
+
+/// Takes an alarm off the list when nobody waits for it any more.
+struct Forgotten<'a> {
+    alarms: &'a Alarms,
+    reason: &'a Rc<Cell<Option<Reason>>>,
+}
+
+impl Drop for Forgotten<'_> {
+    fn drop(&mut self) {
+        if self.reason.get().is_none() {
+            self.alarms.set.borrow_mut().retain(|alarm| !Rc::ptr_eq(&alarm.reason, self.reason));
         }
     }
 }

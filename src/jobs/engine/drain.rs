@@ -10,7 +10,7 @@ use super::alarms::Alarms;
 use super::lanes::Lanes;
 use super::room::Room;
 use super::{Engine, LOOK, PAUSE, tell, work};
-use crate::jobs::job::{Id, Job};
+use crate::jobs::job::{Id, Job, Recorded};
 use crate::jobs::store::{Ask, Due, Kind, Mark, Result, Role, Slot, StoreError};
 
 /// How many due jobs of each kind are known beforehand, so that a long queue is not listed for every job.
@@ -342,6 +342,18 @@ impl<'a> Drain<'a> {
     /// Stores how far a claimed job has come.
     pub async fn save(&self, job: &mut Job) -> Result<()> {
         self.persist(|slot| self.engine.save(slot, job)).await
+    }
+
+    /// The same, but a power cut may take it back.
+    pub async fn note(&self, job: &mut Job) -> Result<()> {
+        job.run.updated = self.engine.clock.now();
+        self.persist(|slot| self.engine.store.note(slot, job)).await
+    }
+
+    /// Records what came of a claimed job's steps.
+    pub async fn record(&self, job: &mut Job, results: &[Recorded]) -> Result<()> {
+        job.run.updated = self.engine.clock.now();
+        self.persist(|slot| self.engine.store.record(slot, job, results)).await
     }
 
     /// Ends the claim of a job.

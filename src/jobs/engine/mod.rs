@@ -7,6 +7,7 @@
 //! Nobody trusts a wall clock about who is dead: an invocation counts as dead when somebody has seen its
 //! slot unchanged for a lease, by his own monotonic clock.
 
+mod accept;
 mod adopt;
 mod alarms;
 mod drain;
@@ -19,6 +20,7 @@ mod work;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::config::Config;
@@ -29,6 +31,7 @@ use super::store::{
     Ask, Due, Found, Holding, Kind, Mark, Outlook, Place, Result, Role, SLOTS, Slot, Store, StoreError,
 };
 use super::time::{Clock, Time};
+use super::worker::{Terms, Workers};
 use crate::{Problem, StatusCode, log};
 use adopt::Seen;
 use drain::Drain;
@@ -57,11 +60,14 @@ const LONGEST_TELL: Duration = Duration::from_secs(3600);
 pub struct Engine {
     store: Rc<dyn Store>,
     config: Rc<Config>,
+    workers: Rc<Workers>,
     host: Rc<dyn Host>,
     clock: Clock,
     begun: Duration,
     /// The store's pulse when this invocation felt it first, or after its own doing; 0 if that is unknown.
     pulse: Cell<u64>,
+    /// The job that this invocation's request has brought.
+    own: Cell<Option<Id>>,
     /// What the queue held at the last look, when that was by the monotonic clock, and what its bell said.
     looked: RefCell<Option<(Outlook, Duration, u64)>>,
     /// When waits are mended that were begun by a wrong clock, by the monotonic clock.
@@ -102,14 +108,21 @@ pub enum Retried {
 impl Engine {
     /// What runs the jobs of a store in this invocation. The earlier it is there, the sooner it knows whether
     /// others are.
-    pub fn new(store: Rc<dyn Store>, config: Rc<Config>, host: Rc<dyn Host>) -> Engine {
+    pub fn new(
+        store: Rc<dyn Store>,
+        config: Rc<Config>,
+        workers: Rc<Workers>,
+        host: Rc<dyn Host>,
+    ) -> Engine {
         Engine {
             clock: Clock::new(host.clone(), config.lease),
             begun: host.elapsed(),
             pulse: Cell::new(store.pulse().unwrap_or_default()),
             store,
             config,
+            workers,
             host,
+            own: Cell::default(),
             looked: RefCell::default(),
             mend_at: Cell::default(),
             seen: RefCell::default(),
@@ -121,8 +134,9 @@ impl Engine {
         }
     }
 
-    /// What a continuation does: see this module. `own` is the job that its request has brought.
-    pub async fn carry_on(self: Rc<Engine>, mut own: Option<Id>) {
+    /// What a continuation does: see this module.
+    pub async fn carry_on(self: Rc<Engine>) {
+        let mut own = self.own.take();
         // Somebody has to be there when a store that fails is back: who has brought a job or has held a slot. All
         // who come meanwhile would be many.
         self.stays.set(own.is_some());
@@ -276,18 +290,31 @@ impl Engine {
     fn failed(&self, job: &mut Job, error: String, delay: Option<Duration>) {
         job.run.tries += 1;
         job.run.error = Some(error);
-        if job.run.tries >= self.config.attempts {
+        let worker = self.workers.find(&job.input.worker).ok();
+        let terms = worker.map(|worker| worker.terms());
+        if job.run.tries >= terms.map_or(self.config.attempts, |terms| self.attempts(terms)) {
             self.end(job, State::Failed, None);
         } else {
-            let backoff = self.backoff(job.run.tries, *self.config.backoff.end());
+            let backoff = self.backoff_of(terms, job.run.tries);
             job.run.wait = Some(Wait::new(self.clock.now(), backoff.max(delay.unwrap_or_default())));
         }
     }
 
+    /// How often the steps of a worker with these terms are tried.
+    fn attempts(&self, terms: &Terms) -> u32 {
+        terms.attempts.unwrap_or(self.config.attempts)
+    }
+
+    /// How long they wait after this many failures.
+    fn backoff_of(&self, terms: Option<&Terms>, tries: u32) -> Duration {
+        let backoff = terms.and_then(|terms| terms.backoff.as_ref()).unwrap_or(&self.config.backoff);
+        self.backoff(tries, backoff)
+    }
+
     /// How long to wait after this many failures: twice as long each time, and a random part of that
     /// less, so that what failed together does not come back together.
-    fn backoff(&self, tries: u32, most: Duration) -> Duration {
-        let wait = self.config.backoff.start().saturating_mul(1 << tries.saturating_sub(1).min(30)).min(most);
+    fn backoff(&self, tries: u32, range: &RangeInclusive<Duration>) -> Duration {
+        let wait = range.start().saturating_mul(1 << tries.saturating_sub(1).min(30)).min(*range.end());
         let jitter = self.host.random() % 1000;
         wait / 2 + wait / 2 * jitter as u32 / 1000
     }

@@ -72,7 +72,7 @@ fn note(engine: &Engine, job: &mut Job, index: usize, result: std::result::Resul
         tell.error = None;
         return;
     };
-    let wait = engine.backoff(tell.attempts, LONGEST_TELL);
+    let wait = engine.backoff(tell.attempts, &(*engine.config.backoff.start()..=LONGEST_TELL));
     tell.due = now + wait;
     if is_temporary && tell.due <= finished + engine.config.notify_for {
         log::error(format_args!("job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis()));

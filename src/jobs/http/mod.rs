@@ -26,6 +26,9 @@ use super::fault;
 use super::host::{Host, Real};
 use super::job::{Id, State};
 use super::store::{self, Found, Store};
+use super::submit::submit_to;
+use super::worker::Workers;
+use crate::jobs;
 use crate::{Ack, Bytes, HeaderMap, Method, Problem, Reply, Request, StatusCode, log};
 use answers::{conflict, json, no_job, no_resource, not_allowed};
 use links::Links;
@@ -47,26 +50,40 @@ enum Answer {
 }
 
 /// Answers a request, and then works on what is due.
-pub async fn handle(request: Request<Bytes>, reply: Reply) -> anyhow::Result<()> {
+pub async fn handle(service: &jobs::Service, request: Request<Bytes>, reply: Reply) {
     let config = match Config::get() {
         Ok(config) => config,
         Err(problem) => {
             log::error(problem.detail());
             reply.answer(problem.into()).await;
-            return Ok(());
+            return;
         }
     };
-    let service = Service::new(config.clone(), request.headers());
-    let answer = match cors::preflight(&request, &config) {
-        Some(ack) => Ok(Answer::Now(ack)),
-        None => service.answer(&request),
-    };
-    if let Err(problem) = service.send(answer, &request, reply).await {
-        log::error(problem.detail());
+    let visit = Visit::new(config.clone(), service.workers.clone(), request.headers());
+    submit_to(&visit.engine);
+    match &service.routes {
+        Some(routes) if !is_ours(request.uri().path()) => {
+            if let Err(error) = routes(request, reply).await {
+                log::error(format_args!("handler failed: {error}"));
+            }
+        }
+        _ => {
+            let answer = match cors::preflight(&request, &config) {
+                Some(ack) => Ok(Answer::Now(ack)),
+                None => visit.answer(&request),
+            };
+            if let Err(problem) = visit.send(answer, &request, reply).await {
+                log::error(problem.detail());
+            }
+        }
     }
     fault::point("answered");
-    service.carry_on().await;
-    Ok(())
+    visit.carry_on().await;
+}
+
+/// Whether a request for this path is for the service, and not for routes beside it.
+fn is_ours(path: &str) -> bool {
+    ["jobs", "drain", "healthz", "metrics"].contains(&path.split('/').nth(1).unwrap_or_default())
 }
 
 /// Whether one more upload may be slow: it holds an instance for as long.
@@ -77,25 +94,23 @@ pub fn patience() -> Option<Admitted> {
 }
 
 /// One request's view of the service.
-struct Service {
+struct Visit {
     config: Rc<Config>,
     store: Rc<dyn Store>,
     host: Rc<dyn Host>,
     links: Links,
     engine: Rc<Engine>,
-    /// The job that this request has brought.
-    own: Cell<Option<Id>>,
     /// What comes after the answer, if it had to begin before.
     work: Cell<Option<Task<()>>>,
 }
 
-impl Service {
-    fn new(config: Rc<Config>, headers: &HeaderMap) -> Service {
+impl Visit {
+    fn new(config: Rc<Config>, workers: Rc<Workers>, headers: &HeaderMap) -> Visit {
         let host = Rc::new(Real::new());
         let store = store::of(&config, host.clone());
         let links = Links::of(headers, &config);
-        let engine = Rc::new(Engine::new(store.clone(), config.clone(), host.clone()));
-        Service { config, store, host, links, engine, own: Cell::default(), work: Cell::default() }
+        let engine = Rc::new(Engine::new(store.clone(), config.clone(), workers, host.clone()));
+        Visit { config, store, host, links, engine, work: Cell::default() }
     }
 
     /// What the request asks for.
@@ -177,14 +192,14 @@ impl Service {
 
     /// Begins what else comes after the answer.
     fn begin(&self) {
-        self.work.set(Some(spawn(self.engine.clone().carry_on(self.own.take()))));
+        self.work.set(Some(spawn(self.engine.clone().carry_on())));
     }
 
     /// What comes after the answer, whatever that was.
     async fn carry_on(&self) {
         match self.work.take() {
             Some(work) => work.await,
-            None => self.engine.clone().carry_on(self.own.take()).await,
+            None => self.engine.clone().carry_on().await,
         }
     }
 
@@ -208,11 +223,9 @@ impl Service {
 
     /// `POST /jobs/{worker}`: 202 for a job that is recorded.
     fn accept(&self, request: &Request<Bytes>, worker: &str) -> Result<Answer, Problem> {
-        let (id, is_new) = accept::accept(request, worker, &*self.store, &self.config, &*self.host)?;
+        let (id, is_new) = accept::accept(request, worker, &self.engine)?;
         let mut state = State::Queued;
-        if is_new {
-            self.own.set(Some(id));
-        } else if let Some(found) = self.store.find(id)? {
+        if !is_new && let Some(found) = self.store.find(id)? {
             state = state_of(&found);
         }
         let mut prefer = Prefer::read(request.headers());

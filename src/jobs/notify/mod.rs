@@ -34,19 +34,30 @@ const TARGETS: usize = 16;
 /// allow.
 pub fn targets(headers: &HeaderMap, config: &Config) -> Result<Vec<String>, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, format!("invalid Notify: {detail}"));
-    let (mut targets, mut known) = (Vec::new(), Vec::new());
+    let mut uris = Vec::new();
     for value in headers.get_all("notify") {
         let text = value.to_str().map_err(|_| bad("not ASCII".into()))?;
-        let uris = text.split(|c: char| c == ',' || c.is_ascii_whitespace());
-        for uri in uris.filter(|uri| !uri.is_empty()) {
-            let target = parse(uri).map_err(bad)?;
-            allow(&target, config).map_err(|detail| Problem::new(StatusCode::FORBIDDEN, detail))?;
-            if known.contains(&target) {
-                continue;
-            }
-            known.push(target);
-            targets.push(uri.to_owned());
+        let parts = text.split(|c: char| c == ',' || c.is_ascii_whitespace());
+        uris.extend(parts.filter(|uri| !uri.is_empty()));
+    }
+    check(uris.into_iter(), config)
+}
+
+/// These targets, all of them allowed and possible. Who is named twice is told once.
+///
+/// # Errors
+/// As [`targets`].
+pub fn check<'a>(uris: impl Iterator<Item = &'a str>, config: &Config) -> Result<Vec<String>, Problem> {
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, format!("invalid Notify: {detail}"));
+    let (mut targets, mut known) = (Vec::new(), Vec::new());
+    for uri in uris {
+        let target = parse(uri).map_err(bad)?;
+        allow(&target, config).map_err(|detail| Problem::new(StatusCode::FORBIDDEN, detail))?;
+        if known.contains(&target) {
+            continue;
         }
+        known.push(target);
+        targets.push(uri.to_owned());
     }
     match targets.len() {
         0..=TARGETS => Ok(targets),

@@ -28,7 +28,7 @@ pub use location::Location;
 
 use super::config::Config;
 use super::host::Host;
-use super::job::{Id, Input, Job, Run, State, Wait};
+use super::job::{Id, Input, Job, Recorded, Run, State, Wait};
 use super::time::Time;
 
 /// The most slots for drains that a store has.
@@ -287,6 +287,15 @@ pub trait Store {
 
     /// Stores how far a claimed job has come.
     fn save(&self, slot: &Slot, job: &mut Job) -> Result<()>;
+
+    /// The same, but a power cut may take it back.
+    fn note(&self, slot: &Slot, job: &mut Job) -> Result<()>;
+
+    /// Appends to the record of a claimed job, and stores how far it has come.
+    fn record(&self, slot: &Slot, job: &mut Job, results: &[Recorded]) -> Result<()>;
+
+    /// The record of a claimed job that has one.
+    fn recorded(&self, slot: &Slot, job: &mut Job) -> Result<Vec<Recorded>>;
 
     /// The same for a claim that was taken over: whatever its last holder still does has no effect.
     fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()>;

@@ -11,9 +11,16 @@ use std::time::Duration;
 use serde::Deserialize;
 use wstd::time::Instant;
 
-use super::{Failure, Next, Output};
-use crate::Slices;
-use crate::jobs::job::{Job, Progress};
+use super::{Failure, Job, Output, Worker};
+use crate::{Problem, Slices, StatusCode};
+
+/// The worker `demo`.
+pub fn demo() -> Worker {
+    Worker::new("demo", run).check(|input| {
+        let task = Task::parse(input.bytes());
+        task.map(drop).map_err(|detail| Problem::new(StatusCode::BAD_REQUEST, detail))
+    })
+}
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
@@ -69,60 +76,48 @@ impl Task {
     }
 }
 
-/// One step. The checkpoint is the number of steps that have begun: a step that waits has begun when its
-/// wait is stored, and ended when the next one is asked for.
-pub async fn step(job: &Job) -> Result<Next, Failure> {
-    let task = Task::parse(&job.input.body).map_err(Failure::Fatal)?;
-    let begun = match job.run.bytes.as_slice() {
-        [] => 0,
-        bytes => {
-            let bytes = bytes.try_into();
-            u64::from_be_bytes(
-                bytes.map_err(|_| Failure::Fatal("invalid checkpoint (expected 8 bytes)".into()))?,
-            )
-        }
-    };
+async fn run(job: Job) -> Result<Output, Failure> {
+    let task = Task::parse(job.bytes()).map_err(Failure::fatal)?;
     #[cfg(feature = "faults")]
     assert!(!task.trap, "a job that traps its instance");
-    if begun == 0 && job.run.tries < task.failures {
-        let delay = task.retry_after_ms.map(Duration::from_millis);
-        return Err(Failure::Retry(format!("failure {} of {}", job.run.tries + 1, task.failures), delay));
-    }
-    if begun == task.steps {
-        let bytes = serde_json::json!({ "steps": begun }).to_string().into();
-        return Ok(Next::Done(Output { content_type: "application/json".into(), bytes }));
+    if task.failures > 0 {
+        job.step("begin", || fail(&job, &task)).await?;
     }
     let time = Duration::from_millis(task.step_ms);
-    let checkpoint = (begun + 1).to_be_bytes().to_vec();
-    let progress = |done| Progress {
-        done,
-        total: task.steps,
-        message: format!("{done} of {} steps are done", task.steps),
-    };
-    if task.cpu {
-        compute(time).await;
-        Ok(Next::Again(checkpoint, progress(begun + 1)))
-    } else {
-        Ok(Next::Wait(time, checkpoint, progress(begun)))
+    for step in 1..=task.steps {
+        job.progress(step - 1, task.steps, format!("{} of {} steps are done", step - 1, task.steps));
+        match (task.cpu, task.step_ms) {
+            (true, _) => job.step(step.to_string(), || compute(time)).await?,
+            (false, 0) => job.step(step.to_string(), async || Ok::<_, Failure>(())).await?,
+            (false, _) => job.sleep(step.to_string(), time).await?,
+        }
     }
+    Output::json(&serde_json::json!({ "steps": task.steps }))
 }
 
-async fn compute(time: Duration) {
+/// Fails as often as it is told to.
+async fn fail(job: &Job, task: &Task) -> Result<(), Failure> {
+    if job.attempt() > task.failures {
+        return Ok(());
+    }
+    let failure = Failure::retry(format!("failure {} of {}", job.attempt(), task.failures));
+    let delay = task.retry_after_ms.map(Duration::from_millis);
+    Err(delay.into_iter().fold(failure, Failure::after))
+}
+
+async fn compute(time: Duration) -> Result<(), Failure> {
     let (begun, mut slices, mut hash) = (Instant::now(), Slices::new(), 0u64);
     while Duration::from(begun.elapsed()) < time {
         hash = (0..10_000).fold(hash, |hash, n| (hash ^ n).wrapping_mul(0x100_0000_01b3));
         slices.turn().await;
     }
     black_box(hash);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::host::tests::Native;
-    use crate::jobs::job::{Id, Input, Run};
-    use crate::jobs::store::Kind;
-    use futures_lite::future::block_on;
 
     #[test]
     fn inputs_are_parsed_and_wrong_ones_named() {
@@ -141,38 +136,5 @@ mod tests {
             let error = Task::parse(input.as_bytes()).unwrap_err();
             assert!(error.contains(named), "{input}: {error}");
         }
-    }
-
-    fn job(input: &str) -> Job {
-        let input = Input { worker: "demo".into(), body: input.into(), ..Input::default() };
-        Job { id: Id::new(&Native), input, run: Run::default(), claim: Kind::Work }
-    }
-
-    #[test]
-    fn each_step_leaves_the_number_of_begun_ones() {
-        let mut job = job(r#"{"steps":2,"step_ms":7}"#);
-        for begun in 0..2u64 {
-            let Ok(Next::Wait(time, checkpoint, progress)) = block_on(step(&job)) else { panic!() };
-            assert_eq!(time, Duration::from_millis(7));
-            assert_eq!((progress.done, progress.total), (begun, 2));
-            assert_eq!(checkpoint, (begun + 1).to_be_bytes());
-            job.run.bytes = checkpoint;
-        }
-        let output = Output { content_type: "application/json".into(), bytes: br#"{"steps":2}"#.into() };
-        assert_eq!(block_on(step(&job)), Ok(Next::Done(output)));
-        job.run.bytes = vec![1];
-        assert!(matches!(block_on(step(&job)), Err(Failure::Fatal(error)) if error.contains("checkpoint")));
-    }
-
-    #[test]
-    fn the_first_step_fails_as_often_as_it_is_told_to() {
-        let mut job = job(r#"{"failures":2,"retry_after_ms":9}"#);
-        for tries in 0..2 {
-            job.run.tries = tries;
-            let Err(Failure::Retry(_, delay)) = block_on(step(&job)) else { panic!() };
-            assert_eq!(delay, Some(Duration::from_millis(9)));
-        }
-        job.run.tries = 2;
-        assert!(matches!(block_on(step(&job)), Ok(Next::Wait(..))));
     }
 }

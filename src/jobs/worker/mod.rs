@@ -1,75 +1,166 @@
-//! Workers: the code that does a kind of job, step by step.
+//! Workers: the code that does a kind of job.
 //!
-//! A worker is a pure step function. What it knows of the steps before is in the checkpoint, never in
-//! the instance, so that any invocation can run the next step.
+//! A worker is an `async fn` whose steps are recorded. What it knows of the steps before is in the record, never
+//! in the instance, so that any invocation can go on with the job.
 
+mod course;
+#[cfg(feature = "component")]
 mod demo;
+mod outcome;
+mod steps;
 
+use std::fmt;
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::job::{Input, Job, Progress};
+use super::job::Input;
 use crate::{Problem, StatusCode};
+pub(crate) use course::{Course, Want};
+#[cfg(feature = "component")]
+pub(crate) use demo::demo;
+pub(crate) use outcome::LARGEST;
+pub use outcome::{Failure, Output};
+pub use steps::Job;
+pub(crate) use steps::overdue;
 
-/// A kind of job.
-#[derive(Debug)]
-pub enum Worker {
-    /// Sleeps or computes for as long as its input says.
-    Demo,
+/// What a worker does with a job.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Output, Failure>>>>;
+
+/// The code that does a kind of job, and its terms.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use afterack::{Problem, StatusCode};
+/// # use afterack::jobs::{Failure, Input, Job, Output, Worker};
+/// # async fn resize(job: Job) -> Result<Output, Failure> { Ok(Output::empty()) }
+/// let worker = Worker::new("resize", resize)
+///     .check(|input| match input.content_type() {
+///         Some("image/png") => Ok(()),
+///         _ => Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected image/png")),
+///     })
+///     .body(10 << 20)
+///     .step(Duration::from_secs(60))
+///     .attempts(3);
+/// ```
+#[derive(Clone)]
+pub struct Worker {
+    name: String,
+    work: Rc<dyn Fn(Job) -> Work>,
+    check: Rc<dyn Fn(&Input) -> Result<(), Problem>>,
+    terms: Terms,
 }
 
-/// What comes after a step.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Another step, at once, with this checkpoint.
-    Again(Vec<u8>, Progress),
-    /// Another step, after this time, with this checkpoint.
-    Wait(Duration, Vec<u8>, Progress),
-    /// Nothing more.
-    Done(Output),
-}
-
-/// What a job has made.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Output {
-    pub content_type: String,
-    pub bytes: Vec<u8>,
-}
-
-/// Why a step did not end well.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// It may work another time, not before this time is over.
-    Retry(String, Option<Duration>),
-    /// It never will.
-    Fatal(String),
+/// What a worker's jobs may take. What is not said is as the settings have it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    pub attempts: Option<u32>,
+    pub backoff: Option<RangeInclusive<Duration>>,
+    pub body: Option<u64>,
+    pub step: Option<Duration>,
 }
 
 impl Worker {
+    /// A worker of this name, as in `POST /jobs/{name}`.
+    pub fn new<W>(name: impl Into<String>, work: W) -> Worker
+    where
+        W: AsyncFn(Job) -> Result<Output, Failure> + 'static,
+    {
+        let work = Rc::new(work);
+        let boxed = move |job| -> Work {
+            let work = work.clone();
+            Box::pin(async move { work(job).await })
+        };
+        Worker { name: name.into(), work: Rc::new(boxed), check: Rc::new(|_| Ok(())), terms: Terms::default() }
+    }
+
+    /// Asked before a job is accepted whether the worker takes this input: a problem is what the client hears
+    /// instead, such as 400, 415 or 422.
+    pub fn check(self, check: impl Fn(&Input) -> Result<(), Problem> + 'static) -> Worker {
+        Worker { check: Rc::new(check), ..self }
+    }
+
+    /// How often a step is tried, instead of `AFTERACK_ATTEMPTS`. At least once.
+    pub fn attempts(mut self, attempts: u32) -> Worker {
+        self.terms.attempts = Some(attempts.max(1));
+        self
+    }
+
+    /// The shortest and the longest time between two tries, instead of `AFTERACK_BACKOFF`.
+    pub fn backoff(mut self, backoff: RangeInclusive<Duration>) -> Worker {
+        self.terms.backoff = Some(backoff);
+        self
+    }
+
+    /// The largest input, in bytes, instead of `AFTERACK_BODY`.
+    pub fn body(mut self, bytes: u64) -> Worker {
+        self.terms.body = Some(bytes);
+        self
+    }
+
+    /// How long a step may take, instead of `AFTERACK_STEP`. Then it has failed, and is tried again. A step that
+    /// computes can be ended only where it awaits something.
+    pub fn step(mut self, time: Duration) -> Worker {
+        self.terms.step = Some(time);
+        self
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Whether it takes this input, and if not, why.
+    pub(crate) fn takes(&self, input: &Input) -> Result<(), Problem> {
+        (self.check)(input)
+    }
+
+    /// What it does with a job.
+    pub(crate) fn begin(&self, job: Job) -> Work {
+        (self.work)(job)
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("name", &self.name).field("terms", &self.terms).finish_non_exhaustive()
+    }
+}
+
+/// All workers of a service.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Workers(Vec<Worker>);
+
+impl Workers {
+    /// Adds one.
+    ///
+    /// # Panics
+    /// If its name cannot be one, or is another's.
+    pub fn add(&mut self, worker: Worker) {
+        let name = worker.name();
+        let is_right = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+        assert!(
+            (1..=64).contains(&name.len()) && name.chars().all(is_right) && name != "retry",
+            "invalid worker name `{name}` (expected 1 to 64 of a-z, 0-9, - _ . and not `retry`)"
+        );
+        assert!(self.0.iter().all(|other| other.name() != name), "two workers of the name `{name}`");
+        self.0.push(worker);
+    }
+
     /// The worker of this name.
     ///
     /// # Errors
     /// A 404 problem that names it and the ones there are.
-    pub fn find(name: &str) -> Result<Worker, Problem> {
-        match name {
-            "demo" => Ok(Worker::Demo),
-            _ => {
-                let detail = format!("no worker `{name}` (available: demo)");
-                Err(Problem::new(StatusCode::NOT_FOUND, detail))
-            }
-        }
-    }
-
-    /// Whether it can work on this input, and if not, why.
-    pub fn check(&self, input: &Input) -> Result<(), String> {
-        match self {
-            Worker::Demo => demo::Task::parse(&input.body).map(drop),
-        }
-    }
-
-    /// Does one step.
-    pub async fn step(&self, job: &Job) -> Result<Next, Failure> {
-        match self {
-            Worker::Demo => demo::step(job).await,
-        }
+    pub fn find(&self, name: &str) -> Result<&Worker, Problem> {
+        self.0.iter().find(|worker| worker.name() == name).ok_or_else(|| {
+            let names: Vec<_> = self.0.iter().map(Worker::name).collect();
+            let detail = format!("no worker `{name}` (available: {})", names.join(", "));
+            Problem::new(StatusCode::NOT_FOUND, detail)
+        })
     }
 }

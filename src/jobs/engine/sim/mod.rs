@@ -17,6 +17,7 @@ use crate::jobs::host::Host;
 use crate::jobs::job::{Id, Input, State};
 use crate::jobs::store::model::{Disk, random};
 use crate::jobs::store::{Put, Store};
+use crate::jobs::worker::{Workers, demo};
 use world::World;
 
 const LEASE: Duration = Duration::from_secs(2);
@@ -102,7 +103,7 @@ impl History {
     fn ask(&self, host: usize, what: u64, id: Option<Id>) {
         let known = self.known.clone();
         self.world.invoke(host, &self.disk, move |store, sim| {
-            let engine = Engine::new(store.clone(), Rc::new(config()), sim.clone());
+            let engine = engine(store.clone(), sim.clone());
             let unknown = |id| panic!("job {id} is out of reach");
             // An error is a 503. Who dies before he hears of what he asks may have been heard.
             match (what, id) {
@@ -218,8 +219,15 @@ impl History {
 }
 
 fn carry_on(store: Rc<dyn Store>, sim: Rc<world::SimHost>, own: Option<Id>) {
-    let engine = Rc::new(Engine::new(store, Rc::new(config()), sim.clone()));
-    sim.block_on(engine.carry_on(own));
+    let engine = Rc::new(engine(store, sim.clone()));
+    engine.own.set(own);
+    sim.block_on(engine.carry_on());
+}
+
+fn engine(store: Rc<dyn Store>, sim: Rc<world::SimHost>) -> Engine {
+    let mut workers = Workers::default();
+    workers.add(demo());
+    Engine::new(store, Rc::new(config()), Rc::new(workers), sim)
 }
 
 /// Jobs that take no time, some, long, and those that fail once and always.

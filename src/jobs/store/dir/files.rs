@@ -116,9 +116,10 @@ impl<F: Folder> Files<F> {
         }
     }
 
-    /// Writes over a part of a file, durably; [`StoreError::Lost`] if it is not there.
-    pub fn overwrite(&self, path: &str, bytes: &[u8], at: u64) -> Result<()> {
-        if_any(self.folder.overwrite(path, bytes, at))
+    /// Writes these bytes at these places of a file, and syncs them if that is asked for; [`StoreError::Lost`]
+    /// if it is not there.
+    pub fn overwrite(&self, path: &str, parts: &[(&[u8], u64)], sync: bool) -> Result<()> {
+        if_any(self.folder.overwrite(path, parts, sync))
             .map_err(|error| self.failed("writing", path, error))?
             .ok_or(StoreError::Lost)
     }

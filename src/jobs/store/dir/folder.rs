@@ -37,8 +37,8 @@ pub trait Folder {
     /// Writes a file that must not be there yet, and syncs it if that is asked for.
     fn create(&self, path: &str, bytes: &[u8], sync: bool) -> io::Result<()>;
 
-    /// Writes over these bytes of a file that must be there, and syncs its bytes.
-    fn overwrite(&self, path: &str, bytes: &[u8], at: u64) -> io::Result<()>;
+    /// Writes these bytes at these places of a file that must be there, and syncs them if that is asked for.
+    fn overwrite(&self, path: &str, parts: &[(&[u8], u64)], sync: bool) -> io::Result<()>;
 
     /// Appends a few bytes to a file that need not be there yet; nobody else's come between them.
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()>;

@@ -46,10 +46,10 @@ impl Folder for Mounted {
         if sync { file.sync_all() } else { Ok(()) }
     }
 
-    fn overwrite(&self, path: &str, bytes: &[u8], at: u64) -> io::Result<()> {
+    fn overwrite(&self, path: &str, parts: &[(&[u8], u64)], sync: bool) -> io::Result<()> {
         let file = OpenOptions::new().write(true).open(self.at(path))?;
-        file.write_all_at(bytes, at)?;
-        file.sync_data()
+        parts.iter().try_for_each(|(bytes, at)| file.write_all_at(bytes, *at))?;
+        if sync { file.sync_data() } else { Ok(()) }
     }
 
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {

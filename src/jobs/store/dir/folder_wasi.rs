@@ -113,10 +113,10 @@ impl Folder for Mounted {
         if sync { file.sync().map_err(error) } else { Ok(()) }
     }
 
-    fn overwrite(&self, path: &str, bytes: &[u8], at: u64) -> io::Result<()> {
+    fn overwrite(&self, path: &str, parts: &[(&[u8], u64)], sync: bool) -> io::Result<()> {
         let file = self.open(path, OpenFlags::empty(), DescriptorFlags::WRITE)?;
-        write(&file, bytes, at as usize)?;
-        file.sync_data().map_err(error)
+        parts.iter().try_for_each(|(bytes, at)| write(&file, bytes, *at as usize))?;
+        if sync { file.sync_data().map_err(error) } else { Ok(()) }
     }
 
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {

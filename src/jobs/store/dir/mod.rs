@@ -53,7 +53,7 @@ use super::{
 };
 use crate::jobs::fault;
 use crate::jobs::host::Host;
-use crate::jobs::job::{Id, Input, Job, Run};
+use crate::jobs::job::{Id, Input, Job, Recorded, Run, State};
 use crate::jobs::time::Time;
 use files::{BEGINNING, Files};
 use folder::Folder;
@@ -76,6 +76,9 @@ const MADE: &str = "made";
 
 /// How long removing goes on at a time.
 const PIECE: Duration = Duration::from_millis(10);
+
+/// How many bytes of results are kept after a job's success, since to leave them costs less than a new file.
+const KEPT: u64 = 64 * 1024;
 
 /// A store in a folder.
 pub struct Dir<F> {
@@ -266,25 +269,56 @@ impl<F: Folder> Dir<F> {
         Ok(None)
     }
 
-    /// Stores the next version of how far a claimed job has come. It is none if that fails.
-    fn next_version(
-        &self,
-        slot: &Slot,
-        job: &mut Job,
-        store: impl FnOnce(&Run, &str) -> Result<()>,
-    ) -> Result<()> {
-        job.run.version += 1;
-        let stored = store(&job.run, &claimed(slot, job.id, job.claim));
+    /// Stores the next version of how far a claimed job has come, which is none if that fails. It goes into the
+    /// half that the last durable version is not in.
+    fn next_version(&self, job: &mut Job, store: impl FnOnce(&mut Job) -> Result<()>) -> Result<()> {
+        let before = job.run.version;
+        job.run.version += if (before + 1) % 2 == job.durable % 2 { 2 } else { 1 };
+        let stored = store(job);
         if stored.is_err() {
-            job.run.version -= 1;
+            job.run.version = before;
         }
         stored
     }
 
-    /// Puts a new file in the place of a claimed job's, durably.
-    fn replace(&self, slot: &Slot, place: &str, file: &[u8]) -> Result<()> {
-        self.files.write(place, file, true)?;
-        self.files.sync(&slot_folder(slot))
+    /// Writes over what is stored of how far a claimed job has come, and appends results of its steps.
+    fn write_over(&self, slot: &Slot, job: &mut Job, results: &[Recorded], sync: bool) -> Result<()> {
+        let place = claimed(slot, job.id, job.claim);
+        let steps: Vec<u8> = results.iter().flat_map(record::step).collect();
+        let (half, at) = match record::store(&job.run) {
+            Stored::Half(..) if keeps_little(job) => {
+                return self.replace(slot, job, record::run_file(&job.run), &steps);
+            }
+            Stored::Half(half, at) => (half, at),
+            Stored::File(file) => return self.replace(slot, job, file, &steps),
+        };
+        self.files.overwrite(&place, &[(&half, at), (&steps, job.record.end)], sync)?;
+        // Who has taken it over since it was opened has moved it first.
+        if !self.files.exists(&place)? {
+            return Err(StoreError::Lost);
+        }
+        job.record.end += steps.len() as u64;
+        if sync {
+            job.durable = job.run.version;
+        }
+        Ok(())
+    }
+
+    /// Puts a new file in the place of a claimed job's, durably, with what its steps have come to.
+    fn replace(&self, slot: &Slot, job: &mut Job, mut file: Vec<u8>, steps: &[u8]) -> Result<()> {
+        let place = claimed(slot, job.id, job.claim);
+        let from = file.len() as u64;
+        if job.run.recorded > 0 && !has_succeeded(job) {
+            let recorded = self.files.read_part(&place, job.record.start, usize::MAX)?;
+            let recorded = recorded.unwrap_or_default();
+            file.extend(&recorded[..record::decode_steps(&recorded).1 as usize]);
+            file.extend(steps);
+        }
+        self.files.write(&place, &file, true)?;
+        self.files.sync(&slot_folder(slot))?;
+        job.record = from..file.len() as u64;
+        job.durable = job.run.version;
+        Ok(())
     }
 
     /// How far a job has come, with what its last step has left, by its file and the beginning of that.
@@ -361,7 +395,7 @@ impl<F: Folder> Store for Dir<F> {
         let run = record::decode_run_head(&file).map_err(|reason| StoreError::Damaged { id, reason })?;
         let is_asked = |ask| marks.contains(&Mark { id, round: run.round, ask });
         let asked = Ask::open(&run, is_asked);
-        Ok(Some(Found { job: Job { id, input, run, claim: Kind::Work }, place: kind, asked }))
+        Ok(Some(Found { job: Job::new(id, input, run, Kind::Work), place: kind, asked }))
     }
 
     fn output(&self, id: Id) -> Result<Option<Vec<u8>>> {
@@ -487,8 +521,10 @@ impl<F: Folder> Store for Dir<F> {
             Some(input) => Some(input),
             None => self.input_at(id, &path("jobs", id))?,
         };
-        let missing = || StoreError::Damaged { id, reason: "its input is missing".into() };
-        Ok(Job { id, input: input.ok_or_else(missing)?, run, claim: kind })
+        let damaged = |reason| StoreError::Damaged { id, reason };
+        let input = input.ok_or_else(|| damaged("its input is missing".into()))?;
+        let from = record::steps_begin(&beginning).map_err(damaged)?;
+        Ok(Job { record: from..from, ..Job::new(id, input, run, kind) })
     }
 
     fn repair(&self, slot: &Slot, id: Id, kind: Kind, reason: &str, run: Run) -> Result<Option<Job>> {
@@ -499,7 +535,7 @@ impl<F: Folder> Store for Dir<F> {
         }
         let input = self.input_at(id, &of_input).ok().flatten();
         let has_input = input.is_some() && self.body(id).is_ok();
-        let mut job = Job { id, input: input.unwrap_or_default(), run, claim: kind };
+        let mut job = Job::new(id, input.unwrap_or_default(), run, kind);
         if has_input {
             self.save_anew(slot, &mut job)?;
         } else {
@@ -512,18 +548,41 @@ impl<F: Folder> Store for Dir<F> {
     }
 
     fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
-        self.next_version(slot, job, |run, place| match record::store(run) {
-            Stored::Half(half, at) => {
-                self.files.overwrite(place, &half, at)?;
-                // Who has taken it over since it was opened has moved it first.
-                if self.files.exists(place)? { Ok(()) } else { Err(StoreError::Lost) }
-            }
-            Stored::File(file) => self.replace(slot, place, &file),
-        })
+        self.next_version(job, |job| self.write_over(slot, job, &[], true))
+    }
+
+    fn note(&self, slot: &Slot, job: &mut Job) -> Result<()> {
+        self.next_version(job, |job| self.write_over(slot, job, &[], false))
+    }
+
+    fn record(&self, slot: &Slot, job: &mut Job, results: &[Recorded]) -> Result<()> {
+        job.run.recorded += results.len() as u32;
+        let recorded = self.next_version(job, |job| self.write_over(slot, job, results, true));
+        if recorded.is_err() {
+            job.run.recorded -= results.len() as u32;
+        }
+        recorded
+    }
+
+    fn recorded(&self, slot: &Slot, job: &mut Job) -> Result<Vec<Recorded>> {
+        let place = claimed(slot, job.id, job.claim);
+        let bytes = self.files.read_part(&place, job.record.start, usize::MAX)?.ok_or(StoreError::Lost)?;
+        let (recorded, length) = record::decode_steps(&bytes);
+        // The last one may have been torn by a power cut, before anybody relied on it.
+        if recorded.len() + 1 < job.run.recorded as usize {
+            let reason = format!("{} of {} results of its steps are there", recorded.len(), job.run.recorded);
+            return Err(StoreError::Damaged { id: job.id, reason });
+        }
+        job.record.end = job.record.start + length;
+        job.run.recorded = recorded.len() as u32;
+        Ok(recorded)
     }
 
     fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()> {
-        self.next_version(slot, job, |run, place| self.replace(slot, place, &record::run_file(run)))
+        self.next_version(job, |job| {
+            let file = record::run_file(&job.run);
+            self.replace(slot, job, file, &[])
+        })
     }
 
     fn release(&self, slot: &Slot, job: &Job, now: Time, keep: Duration) -> Result<()> {
@@ -653,6 +712,16 @@ impl<F: Folder> Dir<F> {
         self.files.sync(&fresh)?;
         self.begin(id).map(drop)
     }
+}
+
+/// Whether nobody needs what the job's steps have come to any more.
+fn has_succeeded(job: &Job) -> bool {
+    job.run.end.as_ref().is_some_and(|end| end.state == State::Succeeded)
+}
+
+/// Whether most of a job's file is of no use any more.
+fn keeps_little(job: &Job) -> bool {
+    has_succeeded(job) && job.record.end - job.record.start > KEPT
 }
 
 /// Where this folder keeps what it knows of a job.

@@ -321,16 +321,18 @@ impl Folder for Model {
         Ok(())
     }
 
-    fn overwrite(&self, path: &str, bytes: &[u8], at: u64) -> io::Result<()> {
+    fn overwrite(&self, path: &str, parts: &[(&[u8], u64)], sync: bool) -> io::Result<()> {
         let node = self.state("open", path)?.find(path)?;
-        let range = at as usize..at as usize + bytes.len();
-        {
+        for (bytes, at) in parts {
+            let range = *at as usize..*at as usize + bytes.len();
             let mut state = self.state("write", path)?;
             let file = state.file(node)?;
             file.resize(file.len().max(range.end), 0);
             file[range].copy_from_slice(bytes);
         }
-        self.state("sync", path)?.sync_bytes(node);
+        if sync {
+            self.state("sync", path)?.sync_bytes(node);
+        }
         Ok(())
     }
 
@@ -497,7 +499,7 @@ mod tests {
         assert_eq!(kind(model.rename("b", "a")), ErrorKind::DirectoryNotEmpty);
         assert_eq!(kind(model.rename("b", "a/x")), ErrorKind::NotADirectory);
         assert_eq!(model.list("a/x").unwrap_err().kind(), ErrorKind::NotADirectory);
-        assert_eq!(kind(model.overwrite("a/y", b"1", 0)), ErrorKind::NotFound);
+        assert_eq!(kind(model.overwrite("a/y", &[(b"1", 0)], true)), ErrorKind::NotFound);
         model.link("a/x", "b/x").unwrap();
         assert_eq!(kind(model.link("a/x", "b/x")), ErrorKind::AlreadyExists);
         model.rename("a/x", "b/x").unwrap(); // Two names of one file.
@@ -548,7 +550,7 @@ mod tests {
         let contents: Vec<_> =
             cuts(&disk).into_iter().map(|files| [files[0].1[0], files[0].1[1023]]).collect();
         assert_eq!(contents, [[1, 1], [1, 2], [2, 1], [2, 2]]);
-        model.overwrite("a/x", &[3], 0).unwrap();
+        model.overwrite("a/x", &[(&[3], 0)], true).unwrap();
         assert_eq!(cuts(&disk).len(), 1);
     }
 }

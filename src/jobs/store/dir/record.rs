@@ -1,15 +1,17 @@
-//! The form of a job's file: two halves that are written in turns, and a record.
+//! The form of a job's file: two halves that are written in turns, a record, and what the job's steps have
+//! come to.
 //!
 //! ```text
 //! half       how far the job has come, by an even version
 //! half       the same by an odd version
-//! record     what was accepted, or how far it has come if that is too long for half
+//! record     what was accepted, or how far it has come if that is too long for half; or nothing
+//! step …     what one of its steps has come to, in the order in which they did
 //! ```
 //!
-//! A half and a record are a line that says what follows, a head in JSON, a body of bytes:
+//! Each of them is a line that says what follows, a head in JSON, a body of bytes:
 //!
 //! ```text
-//! afterack 2 input|run HEAD-LENGTH HEAD-SUM BODY-LENGTH BODY-SUM
+//! afterack 2 input|run|step HEAD-LENGTH HEAD-SUM BODY-LENGTH BODY-SUM
 //! ```
 //!
 //! The sums tell a record from a damaged one or from a file that somebody else put there. Whatever happens
@@ -21,7 +23,7 @@ use std::hash::Hasher;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::jobs::job::{Input, Run};
+use crate::jobs::job::{Input, Recorded, Run};
 
 /// What the first line begins with: the name of the format and its version.
 const MAGIC: &str = "afterack 2 ";
@@ -46,6 +48,10 @@ impl Kind for Input {
 
 impl Kind for Run {
     const NAME: &str = "run";
+}
+
+impl Kind for Recorded {
+    const NAME: &str = "step";
 }
 
 /// How a version of a job's course is stored.
@@ -88,12 +94,41 @@ fn file_with(record: &[u8]) -> Vec<u8> {
     file
 }
 
+/// What a step has come to, as it is appended to a file.
+pub fn step(recorded: &Recorded) -> Vec<u8> {
+    encode(recorded, &recorded.bytes)
+}
+
+/// Where the steps begin in a file that begins like this.
+///
+/// # Errors
+/// What is wrong with the record that comes before them.
+pub fn steps_begin(beginning: &[u8]) -> Result<u64, String> {
+    let record = beginning.get(PAIR..).ok_or("it is too short")?;
+    if record.is_empty() || kind(record) == Some(Recorded::NAME) {
+        return Ok(PAIR as u64);
+    }
+    let (line, rest) = first_line(record)?;
+    Ok((beginning.len() - rest.len() + line.head + line.body) as u64)
+}
+
+/// What the steps have come to that are written here, and how many bytes that takes. What comes after a step
+/// that was torn by a power cut was not stored yet.
+pub fn decode_steps(mut bytes: &[u8]) -> (Vec<Recorded>, u64) {
+    let (length, mut steps) = (bytes.len(), Vec::new());
+    while let Ok((step, body, rest)) = decode::<Recorded>(bytes) {
+        steps.push(Recorded { bytes: body.to_vec(), ..step });
+        bytes = rest;
+    }
+    (steps, (length - bytes.len()) as u64)
+}
+
 /// How far a job has come, by its whole file; of a job that has not begun, nowhere.
 ///
 /// # Errors
 /// What is wrong with the file if it tells nothing.
 pub fn decode_run(file: &[u8]) -> Result<Run, String> {
-    newest_run(file, &mut |part| decode::<Run>(part).map(|(run, bytes)| Run { bytes, ..run }))
+    newest_run(file, &mut |part| decode::<Run>(part).map(|(run, bytes, _)| Run { bytes: bytes.to_vec(), ..run }))
 }
 
 /// The same by its beginning, without the bytes of a long record.
@@ -133,16 +168,14 @@ fn newest_run(file: &[u8], long: &mut dyn FnMut(&[u8]) -> Result<Run, String>) -
 }
 
 fn decode_half(half: &[u8]) -> Result<Run, String> {
-    let (line, rest) = first_line(half)?;
-    let length = (half.len() - rest.len()).saturating_add(line.head).saturating_add(line.body);
-    let (run, bytes) = decode::<Run>(half.get(..length).ok_or("it is cut off")?)?;
-    Ok(Run { bytes, ..run })
+    let (run, bytes, _) = decode::<Run>(half)?;
+    Ok(Run { bytes: bytes.to_vec(), ..run })
 }
 
 /// What was accepted, by a job's whole file, and its body.
 pub fn decode_input(file: &[u8]) -> Result<Input, String> {
-    let (input, body) = decode::<Input>(file.get(PAIR..).ok_or("it is too short")?)?;
-    Ok(Input { size: body.len(), body, ..input })
+    let (input, body, _) = decode::<Input>(file.get(PAIR..).ok_or("it is too short")?)?;
+    Ok(Input { size: body.len(), body: body.to_vec(), ..input })
 }
 
 /// What was accepted, by the beginning of a job's file, with the body if that is all there; `None` if more
@@ -177,17 +210,17 @@ fn encode<H: Kind>(head: &H, body: &[u8]) -> Vec<u8> {
     [line.as_bytes(), &head, body].concat()
 }
 
-/// The head and the body of a whole record.
-fn decode<H: Kind>(record: &[u8]) -> Result<(H, Vec<u8>), String> {
+/// The head and the body of a whole record, and what comes after it.
+fn decode<H: Kind>(record: &[u8]) -> Result<(H, &[u8], &[u8]), String> {
     let (line, rest) = first_line(record)?;
-    let (head, body) = rest.split_at_checked(line.head).ok_or("its head is cut off")?;
-    if body.len() != line.body {
-        return Err(format!("its body is {} bytes, not {}", body.len(), line.body));
-    }
+    let (head, rest) = rest.split_at_checked(line.head).ok_or("its head is cut off")?;
+    let (body, rest) = rest
+        .split_at_checked(line.body)
+        .ok_or_else(|| format!("its body is {} bytes, not {}", rest.len(), line.body))?;
     if sum(body) != line.body_sum {
         return Err("its body is not what was written".into());
     }
-    Ok((parse(head, &line)?, body.to_vec()))
+    Ok((parse(head, &line)?, body, rest))
 }
 
 /// The head of a record, from its beginning; `None` if more of it is needed.
@@ -240,6 +273,7 @@ fn sum(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::job::What;
 
     fn input(body: &[u8]) -> Input {
         let notify = vec!["mailto:a@b.org".into()];
@@ -311,6 +345,33 @@ mod tests {
     }
 
     #[test]
+    fn steps_are_read_up_to_the_first_that_is_not_whole() {
+        let recorded = |step: &str, bytes: &[u8]| Recorded {
+            step: step.into(),
+            what: What::Done,
+            bytes: bytes.into(),
+        };
+        let steps = [recorded("one", b"[1]"), recorded("", b""), recorded("two\n", &[b'x'; 5000])];
+        let bytes: Vec<_> = steps.iter().flat_map(step).collect();
+        let long = run(1, &[7; 5 * PAIR]);
+        let Stored::File(long) = store(&long) else { panic!("it is too long") };
+        for file in [new_file(&input(b"body")), run_file(&run(1, b"x")), long] {
+            let from = file.len();
+            let mut file = [file, bytes.clone()].concat();
+            assert_eq!(steps_begin(&file[..file.len().min(8192)]).unwrap(), from as u64);
+            assert_eq!(decode_steps(&file[from..]), (steps.to_vec(), bytes.len() as u64));
+            assert!(decode_run(&file).is_ok());
+            let first = step(&steps[0]).len();
+            for end in [0, 1, first - 1] {
+                assert_eq!(decode_steps(&bytes[..end]), (vec![], 0));
+            }
+            assert_eq!(decode_steps(&bytes[..first + 1]), (steps[..1].to_vec(), first as u64));
+            file[from + first + 3] ^= 1;
+            assert_eq!(decode_steps(&file[from..]), (steps[..1].to_vec(), first as u64));
+        }
+    }
+
+    #[test]
     fn damage_anywhere_is_noticed() {
         let file = new_file(&input(b"the body"));
         for at in PAIR..file.len() {
@@ -319,7 +380,6 @@ mod tests {
             damaged[at] ^= 1;
             assert!(decode_input(&damaged).is_err(), "damaged at {at}");
         }
-        assert!(decode_input(&[file.as_slice(), b"x"].concat()).is_err());
         // Damage of the newest version leaves the one before, or nothing.
         let mut file = run_file(&run(1, b"one"));
         for at in HALF..HALF + 100 {

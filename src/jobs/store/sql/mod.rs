@@ -33,7 +33,7 @@ use super::{
 };
 use crate::jobs::fault;
 use crate::jobs::host::Host;
-use crate::jobs::job::{Id, Input, Job, Run, State};
+use crate::jobs::job::{Id, Input, Job, Recorded, Run, State};
 use crate::jobs::time::{TOLERANCE, Time};
 pub use database::{Database, Dialect, Failure, LIGHT, Row, Value};
 use rows::{
@@ -147,6 +147,29 @@ impl<D: Database> Sql<D> {
         }
     }
 
+    /// Stores the next version of how far a claimed job has come, and sets these columns to these values.
+    fn next_version(
+        &self,
+        slot: &Slot,
+        job: &mut Job,
+        columns: &str,
+        values: &[Value],
+        condition: &str,
+    ) -> Result<()> {
+        job.run.version += 1;
+        let text = serde_json::to_string(&job.run).expect("these are structs with plain fields");
+        let statement = format!(
+            "UPDATE afterack_runs SET run = $1{columns} WHERE id = $2 AND owner = $3{condition} RETURNING id"
+        );
+        let parameters = [text.into(), job.id.to_string().into(), token(slot).into()];
+        let parameters: Vec<_> = parameters.into_iter().chain(values.iter().cloned()).collect();
+        let saved = self.change_as_holder("saving a job", &statement, &parameters);
+        if saved.is_err() {
+            job.run.version -= 1;
+        }
+        saved
+    }
+
     /// Whether a slot is still held, for who could do nothing as its holder.
     fn check(&self, slot: &Slot) -> Result<()> {
         let statement = "SELECT role FROM afterack_slots WHERE role = $1 AND token = $2";
@@ -232,7 +255,7 @@ impl<D: Database> Store for Sql<D> {
             })
         };
         let asked = Ask::open(&run, is_asked);
-        Ok(Some(Found { job: Job { id, input, run, claim: Kind::Work }, place, asked }))
+        Ok(Some(Found { job: Job::new(id, input, run, Kind::Work), place, asked }))
     }
 
     fn output(&self, id: Id) -> Result<Option<Vec<u8>>> {
@@ -461,7 +484,7 @@ impl<D: Database> Store for Sql<D> {
         };
         let (head, size, run, bytes, body) = read(row).map_err(|failure| failed(doing, failure))?;
         let input = Input { body, ..input(id, &head, size)? };
-        Ok(Job { id, input, run: Run { bytes, ..run_of(id, &run)? }, claim: kind })
+        Ok(Job::new(id, input, Run { bytes, ..run_of(id, &run)? }, kind))
     }
 
     fn repair(&self, slot: &Slot, id: Id, kind: Kind, reason: &str, run: Run) -> Result<Option<Job>> {
@@ -483,23 +506,51 @@ impl<D: Database> Store for Sql<D> {
                 Input::default()
             }
         };
-        let mut job = Job { id, input, run, claim: kind };
+        let mut job = Job::new(id, input, run, kind);
         self.save(slot, &mut job)?;
         Ok(Some(job))
     }
 
     fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
-        let statement =
-            "UPDATE afterack_runs SET run = $1, bytes = $2 WHERE id = $3 AND owner = $4 RETURNING id";
-        job.run.version += 1;
-        let text = serde_json::to_string(&job.run).expect("these are structs with plain fields");
-        let parameters =
-            [text.into(), job.run.bytes.clone().into(), job.id.to_string().into(), token(slot).into()];
-        let saved = self.change_as_holder("saving a job", statement, &parameters);
-        if saved.is_err() {
-            job.run.version -= 1;
+        let bytes = job.run.bytes.clone().into();
+        self.next_version(slot, job, ", bytes = $4, step = NULL, step_bytes = NULL", &[bytes], "")
+    }
+
+    fn note(&self, slot: &Slot, job: &mut Job) -> Result<()> {
+        self.next_version(slot, job, "", &[], LIGHT)
+    }
+
+    fn record(&self, slot: &Slot, job: &mut Job, results: &[Recorded]) -> Result<()> {
+        results.iter().try_for_each(|result| {
+            let head = serde_json::to_string(result).expect("these are structs with plain fields");
+            let values = [i64::from(job.run.recorded).into(), head.into(), result.bytes.clone().into()];
+            job.run.recorded += 1;
+            let recorded = self.next_version(slot, job, ", step = $4, step_head = $5, step_bytes = $6", &values, "");
+            if recorded.is_err() {
+                job.run.recorded -= 1;
+            }
+            recorded
+        })
+    }
+
+    fn recorded(&self, slot: &Slot, job: &mut Job) -> Result<Vec<Recorded>> {
+        let doing = "reading what a job has recorded";
+        let statement = "SELECT s.head, s.bytes FROM afterack_steps s JOIN afterack_runs r ON r.id = s.id \
+                         WHERE s.id = $1 AND r.owner = $2 AND s.number < $3 ORDER BY s.number";
+        let parameters = [job.id.to_string().into(), token(slot).into(), i64::from(job.run.recorded).into()];
+        let rows = self.run(doing, statement, &parameters)?;
+        let rows = read_all(&rows, doing, |row| Ok((row.text(0)?.to_owned(), row.bytes(1)?)))?;
+        let damaged = |reason| StoreError::Damaged { id: job.id, reason };
+        if rows.len() < job.run.recorded as usize {
+            let (there, recorded) = (rows.len(), job.run.recorded);
+            return Err(damaged(format!("{there} of {recorded} results of its steps are there")));
         }
-        saved
+        let parse = |(head, bytes): (String, Vec<u8>)| {
+            let result = serde_json::from_str(&head);
+            let result: Recorded = result.map_err(|error| damaged(format!("a result of its steps: {error}")))?;
+            Ok(Recorded { bytes, ..result })
+        };
+        rows.into_iter().map(parse).collect()
     }
 
     fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()> {

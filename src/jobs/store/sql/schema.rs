@@ -4,6 +4,7 @@
 //! afterack_meta      the version of this schema; what a probe writes
 //! afterack_jobs      what was accepted; a row never changes
 //! afterack_runs      how far each job has come, where it waits (`due`), or whose claim it is (`owner`)
+//! afterack_steps     what the steps of jobs have come to
 //! afterack_slots     who holds each slot (`token`), and how often he has given a sign of life (`beat`)
 //! afterack_marks     what clients ask of a job
 //! afterack_waiters   clients that wait for an answer
@@ -47,7 +48,12 @@ const TABLES: &[&str] = &[
         ended TEXT,
         finished BIGINT,
         run TEXT NOT NULL,
-        bytes BYTEA)",
+        bytes BYTEA,
+        step BIGINT,
+        step_head TEXT,
+        step_bytes BYTEA)",
+    "CREATE TABLE afterack_steps (
+        id TEXT NOT NULL, number BIGINT NOT NULL, head TEXT NOT NULL, bytes BYTEA, PRIMARY KEY (id, number))",
     "CREATE INDEX afterack_queue ON afterack_runs (kind, waits, due, id)
         WHERE owner IS NULL AND due IS NOT NULL",
     "CREATE INDEX afterack_claims ON afterack_runs (owner, kind, id) WHERE owner IS NOT NULL",
@@ -67,7 +73,7 @@ const TABLES: &[&str] = &[
 ];
 
 /// What happens beside a statement: its name, when, and the statements.
-const TRIGGERS: [(&str, &str, &str); 3] = [
+const TRIGGERS: [(&str, &str, &str); 5] = [
     (
         "afterack_begin",
         "AFTER INSERT ON afterack_jobs FOR EACH ROW",
@@ -82,7 +88,19 @@ const TRIGGERS: [(&str, &str, &str); 3] = [
     (
         "afterack_gone",
         "AFTER DELETE ON afterack_runs FOR EACH ROW",
-        "DELETE FROM afterack_jobs WHERE id = OLD.id;",
+        "DELETE FROM afterack_jobs WHERE id = OLD.id; DELETE FROM afterack_steps WHERE id = OLD.id;",
+    ),
+    (
+        "afterack_step",
+        "AFTER UPDATE OF step ON afterack_runs FOR EACH ROW WHEN (NEW.step IS NOT NULL)",
+        "INSERT INTO afterack_steps (id, number, head, bytes) \
+         VALUES (NEW.id, NEW.step, NEW.step_head, NEW.step_bytes) ON CONFLICT (id, number) \
+         DO UPDATE SET head = excluded.head, bytes = excluded.bytes;",
+    ),
+    (
+        "afterack_succeeded",
+        "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW WHEN (NEW.ended = 'succeeded')",
+        "DELETE FROM afterack_steps WHERE id = NEW.id;",
     ),
 ];
 
