@@ -8,7 +8,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::Times;
-use crate::host::{Folder, Host, Kind, Setup, options_of_make_up};
+use crate::host::{Folder, Host, Kind, Setup};
 use crate::jobs::{Client, SHORT};
 use crate::wire::Connection;
 
@@ -24,8 +24,7 @@ fn component(data: &Folder) -> Setup {
 
 /// The component; on `wasmtime serve` as `make up` starts it.
 pub fn component_on(kind: Kind, data: &Folder) -> Setup {
-    let setup = Setup::new(kind, "afterack").data(&data.0);
-    if kind == Kind::Wasmtime { setup.arguments(&options_of_make_up()) } else { setup }
+    Setup::new(kind, "afterack").data(&data.0).as_make_up()
 }
 
 /// The time that the ack of a job takes.

@@ -39,7 +39,8 @@ impl Input {
     /// # Errors
     /// If they are not UTF-8.
     pub fn text(&self) -> Result<&str, InputError> {
-        str::from_utf8(&self.body).map_err(|error| InputError(format!("invalid input: {error} (expected text)")))
+        str::from_utf8(&self.body)
+            .map_err(|error| InputError(format!("invalid input: {error} (expected text)")))
     }
 
     /// The value that they are in JSON, whatever the content type says.
@@ -47,7 +48,8 @@ impl Input {
     /// # Errors
     /// If they are no JSON, or not of this type.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, InputError> {
-        serde_json::from_slice(&self.body).map_err(|error| InputError(format!("invalid input: {error} (expected JSON)")))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| InputError(format!("invalid input: {error} (expected JSON)")))
     }
 
     /// The fields that an HTML form sends (`application/x-www-form-urlencoded`), as Slack's commands do.

@@ -30,11 +30,11 @@ mod submit;
 mod time;
 mod worker;
 
+#[doc(hidden)]
+pub use http::{cors::mark_early as early, patience};
 pub use input::{Input, InputError};
 pub use job::Id;
 pub use service::Service;
-#[doc(hidden)]
-pub use http::{cors::mark_early as early, patience};
 #[doc(hidden)]
 pub use service::{idle, limit, serve};
 pub use submit::{Submission, Submitted, submit};

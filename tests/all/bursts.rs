@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::host::{Folder, Host, Kind, free_address, options_of_make_up, with_every_store};
+use crate::host::{Folder, Host, Kind, free_address, with_every_store};
 use crate::jobs::{Client, JSON, component, id, request};
 use crate::wire::Connection;
 
@@ -28,7 +28,7 @@ with_every_store! {
         let host = if kind == Kind::Wasmtime {
             let limit = Command::new("prlimit").args(["--nofile=8192", "--pid", &std::process::id().to_string()]).status();
             assert!(limit.is_ok_and(|limit| limit.success()), "8192 open files are needed");
-            setup.arguments(&options_of_make_up()).start()
+            setup.as_make_up().start()
         } else {
             // It kills an instance that has run for ten seconds, a drain, too.
             let address = free_address();

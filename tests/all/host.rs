@@ -401,6 +401,13 @@ fn note(name: &str, kind: Kind, word: &str) {
     fs::write(folder.join(format!("{name}.{kind:?}")), word).unwrap();
 }
 
+impl Setup {
+    /// With the options that `make up` has, on `wasmtime serve`.
+    pub fn as_make_up(self) -> Setup {
+        if self.kind == Kind::Wasmtime { self.arguments(&options_of_make_up()) } else { self }
+    }
+}
+
 /// The options of `wasmtime serve` that `make up` uses.
 pub fn options_of_make_up() -> String {
     fs::read_to_string(root().join(".setup/wasmtime-options")).unwrap()

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::host::{Folder, Host, Kind, options_of_make_up, with_every_store};
+use crate::host::{Folder, Host, Kind, with_every_store};
 use crate::jobs::{Client, JSON, SHORT, component};
 use crate::wire::Connection;
 
@@ -13,7 +13,7 @@ const BOUND: std::ops::RangeInclusive<usize> = 10..=40;
 /// A host as `make up` starts it.
 fn host(kind: Kind, data: &Folder) -> Host {
     let setup = component(kind, &data.0).variable("AFTERACK_IDLE", "6s").variable("AFTERACK_WAITERS", 20);
-    if kind == Kind::Wasmtime { setup.arguments(&options_of_make_up()).start() } else { setup.start() }
+    setup.as_make_up().start()
 }
 
 /// This many connections on which this was sent.

@@ -68,9 +68,8 @@ impl Engine {
 
 /// The digest of an idempotency key, which is its worker's own.
 fn key_digest(key: &str, worker: &str) -> Result<String, Problem> {
-    let bad = |reason: String| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("invalid Idempotency-Key: {reason}"))
-    };
+    let bad =
+        |reason: String| Problem::new(StatusCode::BAD_REQUEST, format!("invalid Idempotency-Key: {reason}"));
     match key.len() {
         0 => Err(bad("empty".into())),
         length if length > KEY => Err(bad(format!("{length} bytes (limit {KEY})"))),

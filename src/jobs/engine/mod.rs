@@ -19,8 +19,8 @@ mod watch;
 mod work;
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::config::Config;
@@ -108,12 +108,7 @@ pub enum Retried {
 impl Engine {
     /// What runs the jobs of a store in this invocation. The earlier it is there, the sooner it knows whether
     /// others are.
-    pub fn new(
-        store: Rc<dyn Store>,
-        config: Rc<Config>,
-        workers: Rc<Workers>,
-        host: Rc<dyn Host>,
-    ) -> Engine {
+    pub fn new(store: Rc<dyn Store>, config: Rc<Config>, workers: Rc<Workers>, host: Rc<dyn Host>) -> Engine {
         Engine {
             clock: Clock::new(host.clone(), config.lease),
             begun: host.elapsed(),

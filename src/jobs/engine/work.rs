@@ -173,7 +173,9 @@ async fn work(drain: &Drain<'_>, job: &mut Job, lane: &Lane) -> Result<Stop> {
         0 => Vec::new(),
         _ => match drain.persist(|slot| engine.store.recorded(slot, job)).await {
             Err(StoreError::Damaged { reason, .. }) => {
-                return Ok(Stop::Ended(Err(Failure::fatal(format!("the record of the job was damaged: {reason}")))));
+                return Ok(Stop::Ended(Err(Failure::fatal(format!(
+                    "the record of the job was damaged: {reason}"
+                )))));
             }
             record => record?,
         },

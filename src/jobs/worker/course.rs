@@ -128,11 +128,12 @@ impl Course {
         if name.len() > NAME {
             let begin: String = name.chars().take(40).collect();
             let length = name.len();
-            return Err(Failure::fatal(format!("step name too long: `{begin}…`: {length} bytes (limit {NAME})")));
+            return Err(Failure::fatal(format!(
+                "step name too long: `{begin}…`: {length} bytes (limit {NAME})"
+            )));
         }
         let mut state = self.state.borrow_mut();
-        let step =
-            state.steps.entry(name.into()).or_insert_with(|| Step { is_used: false, recorded: None });
+        let step = state.steps.entry(name.into()).or_insert_with(|| Step { is_used: false, recorded: None });
         if std::mem::replace(&mut step.is_used, true) {
             return Err(Failure::fatal(format!("step `{name}`: two steps of this name")));
         }

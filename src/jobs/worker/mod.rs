@@ -29,6 +29,9 @@ pub(crate) use steps::overdue;
 /// What a worker does with a job.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Output, Failure>>>>;
 
+/// What a worker says of an input.
+type Check = dyn Fn(&Input) -> Result<(), Problem>;
+
 /// The code that does a kind of job, and its terms.
 ///
 /// ```
@@ -49,7 +52,7 @@ pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Output, Failure>>>>;
 pub struct Worker {
     name: String,
     work: Rc<dyn Fn(Job) -> Work>,
-    check: Rc<dyn Fn(&Input) -> Result<(), Problem>>,
+    check: Rc<Check>,
     terms: Terms,
 }
 
@@ -73,7 +76,12 @@ impl Worker {
             let work = work.clone();
             Box::pin(async move { work(job).await })
         };
-        Worker { name: name.into(), work: Rc::new(boxed), check: Rc::new(|_| Ok(())), terms: Terms::default() }
+        Worker {
+            name: name.into(),
+            work: Rc::new(boxed),
+            check: Rc::new(|_| Ok(())),
+            terms: Terms::default(),
+        }
     }
 
     /// Asked before a job is accepted whether the worker takes this input: a problem is what the client hears

@@ -170,8 +170,9 @@ impl Job {
 
     /// A result as it is recorded.
     fn result(&self, name: &str, value: &impl Serialize) -> Result<Vec<u8>, Failure> {
-        let result = serde_json::to_vec(value)
-            .map_err(|error| Failure::fatal(format!("step `{name}`: result cannot be written as JSON: {error}")))?;
+        let result = serde_json::to_vec(value).map_err(|error| {
+            Failure::fatal(format!("step `{name}`: result cannot be written as JSON: {error}"))
+        })?;
         let size = name.len() + result.len();
         self.course.room_for(size).map_err(|taken| {
             let most = self.course.most;
@@ -189,7 +190,10 @@ impl Job {
 
 impl Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Job").field("id", &self.id()).field("worker", &self.input().worker).finish_non_exhaustive()
+        f.debug_struct("Job")
+            .field("id", &self.id())
+            .field("worker", &self.input().worker)
+            .finish_non_exhaustive()
     }
 }
 

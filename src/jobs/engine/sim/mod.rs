@@ -8,8 +8,11 @@ mod world;
 use std::collections::{HashMap, HashSet};
 use std::panic::catch_unwind;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use futures_lite::future;
 
 use super::{Cancelled, Engine, Retried, state_of};
 use crate::jobs::config::Config;
@@ -17,8 +20,8 @@ use crate::jobs::host::Host;
 use crate::jobs::job::{Id, Input, State};
 use crate::jobs::store::model::{Disk, random};
 use crate::jobs::store::{Put, Store};
-use crate::jobs::worker::{Workers, demo};
-use world::World;
+use crate::jobs::worker::{Failure, Job, Output, Worker, Workers, demo};
+use world::{Results, World};
 
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -79,7 +82,8 @@ impl History {
         self.world.invoke(host, &self.disk, move |store, sim| {
             let id = Id::new(&*sim);
             let size = body.len();
-            let input = Input { worker: "demo".into(), key, body, size, ..Input::default() };
+            let worker = if body.is_empty() { "steps" } else { "demo" }.into();
+            let input = Input { worker, key, body, size, ..Input::default() };
             let own = match store.put(id, &input, usize::MAX, sim.wall()) {
                 Ok(Put::New) => Some(id),
                 Ok(Put::Known(known)) => {
@@ -227,17 +231,49 @@ fn carry_on(store: Rc<dyn Store>, sim: Rc<world::SimHost>, own: Option<Id>) {
 fn engine(store: Rc<dyn Store>, sim: Rc<world::SimHost>) -> Engine {
     let mut workers = Workers::default();
     workers.add(demo());
+    let results = sim.results();
+    workers.add(Worker::new("steps", async move |job| steps(job, &results).await));
     Engine::new(store, Rc::new(config()), Rc::new(workers), sim)
 }
 
-/// Jobs that take no time, some, long, and those that fail once and always.
-const INPUTS: [&str; 6] = [
+/// A job with steps one after the other, and side by side. What a step has given once, it gives again, whatever
+/// happens in between.
+async fn steps(job: Job, results: &Results) -> Result<Output, Failure> {
+    let try_step = async |step, fails| try_step(&job, results, step, fails).await;
+    for step in 0..3 {
+        try_step(step, false).await?;
+    }
+    job.sleep("pause", Duration::from_millis(40)).await?;
+    future::try_zip(try_step(3, true), try_step(4, false)).await?;
+    job.sleep("long pause", Duration::from_secs(11)).await?;
+    try_step(5, false).await?;
+    Ok(Output::empty())
+}
+
+async fn try_step(job: &Job, results: &Results, step: u32, fails: bool) -> Result<(), Failure> {
+    static WORKS: AtomicU64 = AtomicU64::new(0);
+    let work = async || {
+        future::yield_now().await;
+        match fails && job.attempt() == 1 {
+            true => Err(Failure::retry("the first attempt fails")),
+            false => Ok(WORKS.fetch_add(1, Ordering::Relaxed)),
+        }
+    };
+    let result = job.step(step.to_string(), work).await?;
+    let first = *results.lock().unwrap().entry((job.id().to_string(), step)).or_insert(result);
+    assert_eq!(result, first, "job {}: step {step} has another result now", job.id());
+    Ok(())
+}
+
+/// Jobs that take no time, some, long, and those that fail once and always; and one of many steps.
+const INPUTS: [&str; 7] = [
     r#"{"steps":1,"step_ms":0}"#,
     r#"{"steps":3,"step_ms":20}"#,
     r#"{"steps":2,"step_ms":300}"#,
     r#"{"steps":1,"step_ms":11000}"#,
     r#"{"failures":1,"steps":1,"step_ms":0}"#,
     r#"{"failures":9,"steps":1,"step_ms":0}"#,
+    "",
 ];
 
 /// A history: what happens in it depends on the seed alone.
@@ -268,7 +304,7 @@ fn history(seed: u64, cuts: bool, is_shown: bool) {
                     world.set_snag(choose(10), None); // While it is recorded.
                 }
                 let key = (choose(3) == 0).then(|| format!("key{}", choose(2)));
-                let input = if key.is_some() { INPUTS[0] } else { INPUTS[choose(6) as usize] };
+                let input = if key.is_some() { INPUTS[0] } else { INPUTS[choose(7) as usize] };
                 history.post(host, input, key);
             }
             6 | 7 => history.ask(host, choose(4), id),

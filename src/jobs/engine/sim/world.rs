@@ -37,8 +37,12 @@ pub struct Trace {
     pub is_stale: bool,
 }
 
+/// What steps have given first.
+pub type Results = Mutex<HashMap<(String, u32), u64>>;
+
 /// The world that threads share.
 pub struct World {
+    results: Arc<Results>,
     state: Mutex<State>,
     /// Nobody runs any more, for now.
     rest: Condvar,
@@ -113,7 +117,7 @@ impl World {
             log: is_shown.then(Vec::new),
             panics: Vec::new(),
         };
-        Arc::new(World { state: Mutex::new(state), rest: Condvar::new() })
+        Arc::new(World { results: Arc::default(), state: Mutex::new(state), rest: Condvar::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -370,6 +374,10 @@ pub struct SimHost {
 }
 
 impl SimHost {
+    pub fn results(&self) -> Arc<Results> {
+        self.world.results.clone()
+    }
+
     /// Runs a future to its end.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);

@@ -74,6 +74,9 @@ const FOLDERS: [&str; 14] = [
 /// What a store has that was made as a whole.
 const MADE: &str = "made";
 
+/// How long a job is looked for that exists and is in none of its places.
+const MISSED: Duration = Duration::from_secs(2);
+
 /// How long removing goes on at a time.
 const PIECE: Duration = Duration::from_millis(10);
 
@@ -246,15 +249,17 @@ impl<F: Folder> Dir<F> {
     /// Where a job is, and the beginning of its file. One that exists is searched for if it is not where
     /// it should be.
     fn locate(&self, id: Id, exists: bool) -> Result<Option<(String, Vec<u8>, Place)>> {
-        // A job that is being moved can be missed in its old place and in its new one; not often.
-        for round in 0..4 {
+        let begun = self.files.host().elapsed();
+        // A job that is being moved, or whose slot is renewed, can be missed in its old place and in its new one: on a
+        // busy host again and again.
+        for round in 0_u32.. {
             let mut places = vec![(path("done", id), Place::Done)];
             for (_, slot) in self.files.held_slots()? {
                 places.extend([Kind::Work, Kind::Tell].map(|kind| (claim_in(&slot, id, kind), Place::Slot)));
             }
             places.extend(self.waiting_places(id)?.map(|place| (place, Place::Queue)));
             places.push((path("fresh", id), Place::Queue));
-            if round >= 2 && exists {
+            if exists && round >= 2 && round.is_power_of_two() {
                 places.extend(self.search(id)?.map(|place| (place, Place::Queue)));
             }
             for (place, kind) in places {
@@ -262,7 +267,9 @@ impl<F: Folder> Dir<F> {
                     return Ok(Some((place, file, kind)));
                 }
             }
-            if !exists {
+            let is_gone =
+                || Ok(self.files.exists(&path("gone", id))? || !self.files.exists(&path("jobs", id))?);
+            if !exists || round >= 4 && is_gone()? || self.files.host().elapsed() > begun + MISSED {
                 break;
             }
         }

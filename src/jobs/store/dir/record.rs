@@ -128,7 +128,9 @@ pub fn decode_steps(mut bytes: &[u8]) -> (Vec<Recorded>, u64) {
 /// # Errors
 /// What is wrong with the file if it tells nothing.
 pub fn decode_run(file: &[u8]) -> Result<Run, String> {
-    newest_run(file, &mut |part| decode::<Run>(part).map(|(run, bytes, _)| Run { bytes: bytes.to_vec(), ..run }))
+    newest_run(file, &mut |part| {
+        decode::<Run>(part).map(|(run, bytes, _)| Run { bytes: bytes.to_vec(), ..run })
+    })
 }
 
 /// The same by its beginning, without the bytes of a long record.
@@ -346,11 +348,8 @@ mod tests {
 
     #[test]
     fn steps_are_read_up_to_the_first_that_is_not_whole() {
-        let recorded = |step: &str, bytes: &[u8]| Recorded {
-            step: step.into(),
-            what: What::Done,
-            bytes: bytes.into(),
-        };
+        let recorded =
+            |step: &str, bytes: &[u8]| Recorded { step: step.into(), what: What::Done, bytes: bytes.into() };
         let steps = [recorded("one", b"[1]"), recorded("", b""), recorded("two\n", &[b'x'; 5000])];
         let bytes: Vec<_> = steps.iter().flat_map(step).collect();
         let long = run(1, &[7; 5 * PAIR]);

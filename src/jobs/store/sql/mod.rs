@@ -525,7 +525,8 @@ impl<D: Database> Store for Sql<D> {
             let head = serde_json::to_string(result).expect("these are structs with plain fields");
             let values = [i64::from(job.run.recorded).into(), head.into(), result.bytes.clone().into()];
             job.run.recorded += 1;
-            let recorded = self.next_version(slot, job, ", step = $4, step_head = $5, step_bytes = $6", &values, "");
+            let recorded =
+                self.next_version(slot, job, ", step = $4, step_head = $5, step_bytes = $6", &values, "");
             if recorded.is_err() {
                 job.run.recorded -= 1;
             }
@@ -547,7 +548,8 @@ impl<D: Database> Store for Sql<D> {
         }
         let parse = |(head, bytes): (String, Vec<u8>)| {
             let result = serde_json::from_str(&head);
-            let result: Recorded = result.map_err(|error| damaged(format!("a result of its steps: {error}")))?;
+            let result: Recorded =
+                result.map_err(|error| damaged(format!("a result of its steps: {error}")))?;
             Ok(Recorded { bytes, ..result })
         };
         rows.into_iter().map(parse).collect()
