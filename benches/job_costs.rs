@@ -24,7 +24,7 @@ fn component(data: &Folder) -> Setup {
 
 /// The component; on `wasmtime serve` as `make up` starts it.
 pub fn component_on(kind: Kind, data: &Folder) -> Setup {
-    Setup::new(kind, "afterack").data(&data.0).as_make_up()
+    Setup::new(kind, "afterack").data(&data.0).like_make_up()
 }
 
 /// The time that the ack of a job takes.

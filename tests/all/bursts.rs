@@ -28,7 +28,7 @@ with_every_store! {
         let host = if kind == Kind::Wasmtime {
             let limit = Command::new("prlimit").args(["--nofile=8192", "--pid", &std::process::id().to_string()]).status();
             assert!(limit.is_ok_and(|limit| limit.success()), "8192 open files are needed");
-            setup.as_make_up().start()
+            setup.like_make_up().start()
         } else {
             // It kills an instance that has run for ten seconds, a drain, too.
             let address = free_address();

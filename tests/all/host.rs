@@ -67,6 +67,8 @@ impl Setup {
         let component = match (kind, component) {
             (Kind::Spin | Kind::SpinPostgres, "afterack") => "spin",
             (Kind::Spin | Kind::SpinPostgres, "faults") => "spin-faults",
+            (Kind::Spin | Kind::SpinPostgres, "examples/worker") => "examples/spin-worker",
+            (Kind::WashPostgres, "examples/worker") => "examples/wasmcloud-worker",
             (Kind::WashPostgres, "afterack") => "wasmcloud",
             (Kind::WashPostgres, "faults") => "wasmcloud-faults",
             _ => component,
@@ -403,7 +405,7 @@ fn note(name: &str, kind: Kind, word: &str) {
 
 impl Setup {
     /// With the options that `make up` has, on `wasmtime serve`.
-    pub fn as_make_up(self) -> Setup {
+    pub fn like_make_up(self) -> Setup {
         if self.kind == Kind::Wasmtime { self.arguments(&options_of_make_up()) } else { self }
     }
 }

@@ -75,7 +75,7 @@ with_every_store! {
         let host = component(kind, &folder.0.join("data"))
             .variable("AFTERACK_BODY", "1KiB")
             .variable("AFTERACK_ORIGINS", "*")
-            .as_make_up()
+            .like_make_up()
             .start();
         let mut random = Random(0x5eed);
         let id = Client(&host).job(r#"{"steps":1,"step_ms":0}"#);

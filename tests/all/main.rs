@@ -33,4 +33,6 @@ mod spin_manifest;
 mod standing;
 mod storage;
 mod time;
+
+mod workers;
 mod world;

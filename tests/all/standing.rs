@@ -13,7 +13,7 @@ const BOUND: std::ops::RangeInclusive<usize> = 10..=40;
 /// A host as `make up` starts it.
 fn host(kind: Kind, data: &Folder) -> Host {
     let setup = component(kind, &data.0).variable("AFTERACK_IDLE", "6s").variable("AFTERACK_WAITERS", 20);
-    setup.as_make_up().start()
+    setup.like_make_up().start()
 }
 
 /// This many connections on which this was sent.

@@ -12,6 +12,7 @@ mod adopt;
 mod alarms;
 mod drain;
 mod lanes;
+mod poller;
 mod relay;
 mod room;
 mod tell;

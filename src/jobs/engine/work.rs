@@ -1,46 +1,31 @@
 //! A job's way from its claim to its end, or back into the queue.
-//!
-//! A claimed job's worker begins at its beginning, by the record, and is polled here until it has ended or has to
-//! stop. In between, what it wants recorded is recorded, and who sleeps in it is woken.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use super::LOOK;
 use super::alarms::Reason;
 use super::drain::Drain;
+use super::poller::{Stop, work};
 use crate::jobs::fault;
-use crate::jobs::job::{Job, Recorded, State, Wait, What};
-use crate::jobs::store::{Ask, Due, Kind, Mark, Result, StoreError};
+use crate::jobs::job::{Job, State};
+use crate::jobs::store::{Ask, Due, Kind, Mark, Result};
 use crate::jobs::time::Time;
-use crate::jobs::worker::{self, Course, Failure, LARGEST, Output, Want, Work};
+use crate::jobs::worker::{Failure, LARGEST, Output};
 
 /// A longer wait is none that a lane is kept for: the job goes back into the queue.
-const LONG_WAIT: Duration = Duration::from_secs(10);
+pub const LONG_WAIT: Duration = Duration::from_secs(10);
 
 /// After so much of a wait, or so much time in its lane, a job gives way to one that is due.
 const GIVE_WAY: Duration = Duration::from_secs(3);
 
-/// A job that waits with more bytes than this goes back into the queue, too.
-const LARGE: usize = 64 * 1024;
-
-/// How long a suspect runs alone, the first time; twice as long each time after that.
-const ALONE: Duration = Duration::from_secs(10);
-
-/// How often what a worker says of its progress is stored by itself.
-const NEWS: Duration = Duration::from_millis(400);
-
 /// What a lane knows of its time.
-struct Lane {
+pub struct Lane {
     /// When it was opened, by the monotonic clock.
     claimed: Duration,
     /// Until when its job waits, by the monotonic clock, if it does.
     until: Option<Duration>,
     /// What the job has waited for before it was claimed, as that was stored.
-    waited: Option<Time>,
+    pub waited: Option<Time>,
 }
 
 /// What a lane does after a wait.
@@ -49,14 +34,6 @@ enum After {
     GiveWay,
     /// Looks whether somebody wants the job cancelled.
     Look,
-}
-
-/// Where a job's code has come to.
-enum Stop {
-    /// Its end.
-    Ended(std::result::Result<Output, Failure>),
-    /// It is to wait in the queue, or to be cancelled.
-    Suspended,
 }
 
 /// Runs a claimed job until it has ended or has to wait for long.
@@ -142,253 +119,9 @@ async fn wait(drain: &Drain<'_>, job: &mut Job, lane: &mut Lane) -> Result<After
 }
 
 /// Whether a job that waits until then leaves its lane to one that is due.
-fn gives_way(drain: &Drain<'_>, lane: &Lane, until: Duration) -> bool {
+pub fn gives_way(drain: &Drain<'_>, lane: &Lane, until: Duration) -> bool {
     let now = drain.engine.host.elapsed();
     (until > now + GIVE_WAY || until > now + LOOK && now > lane.claimed + GIVE_WAY) && drain.gives_way()
-}
-
-/// Lets a job's worker go on from where it had come to.
-async fn work(drain: &Drain<'_>, job: &mut Job, lane: &Lane) -> Result<Stop> {
-    let engine = drain.engine;
-    let worker = match engine.workers.find(&job.input.worker) {
-        Ok(worker) => worker,
-        Err(problem) => return Ok(Stop::Ended(Err(Failure::fatal(problem.detail())))),
-    };
-    let _taken = drain.room.take(job.input.size + job.run.bytes.len()).await;
-    if job.input.body.len() < job.input.size {
-        match engine.store.body(job.id) {
-            Ok(body) => job.input.body = body,
-            Err(StoreError::Lost) => return Err(StoreError::Lost),
-            Err(error) => {
-                let passes = matches!(error, StoreError::Failed { .. });
-                let failure = if passes { Failure::retry(error) } else { Failure::fatal(error) };
-                return Ok(Stop::Ended(Err(failure)));
-            }
-        }
-    }
-    if job.run.begun.is_none() {
-        job.run.begun = Some(engine.clock.now());
-    }
-    let record = match job.run.recorded {
-        0 => Vec::new(),
-        _ => match drain.persist(|slot| engine.store.recorded(slot, job)).await {
-            Err(StoreError::Damaged { reason, .. }) => {
-                return Ok(Stop::Ended(Err(Failure::fatal(format!(
-                    "the record of the job was damaged: {reason}"
-                )))));
-            }
-            record => record?,
-        },
-    };
-    if drain.is_for_suspects() {
-        job.run.alone = true;
-        drain.save(job).await?;
-    }
-    let (attempts, step) = (engine.attempts(worker.terms()), worker.terms().step.or(engine.config.step));
-    let course = Rc::new(Course::new(job, attempts, step, engine.config.record));
-    course.replay(record);
-    fault::trace("step", job.id, job.run.version);
-    let now = engine.host.elapsed();
-    let lost = job.run.lost.saturating_sub(1).min(8);
-    let mut poller = Poller {
-        drain,
-        job,
-        lane,
-        work: worker.begin(worker::Job::new(course.clone())),
-        course,
-        news_at: now + NEWS,
-        has_news: true,
-        active: now,
-        alone_until: drain.is_for_suspects().then(|| now + ALONE * (1 << lost)),
-    };
-    let stop = poller.run().await;
-    job.run.alone = false;
-    stop
-}
-
-/// A job whose worker is at it.
-struct Poller<'a, 'd> {
-    drain: &'a Drain<'d>,
-    job: &'a mut Job,
-    lane: &'a Lane,
-    work: Work,
-    course: Rc<Course>,
-    /// When it is time to store what is new by itself, and whether there is anything.
-    news_at: Duration,
-    has_news: bool,
-    /// When it was in a step last, or something was recorded.
-    active: Duration,
-    /// Until when a suspect runs alone.
-    alone_until: Option<Duration>,
-}
-
-impl Poller<'_, '_> {
-    /// Polls the worker's code until it has ended or has to stop.
-    async fn run(&mut self) -> Result<Stop> {
-        loop {
-            self.end_waits();
-            self.course.stop(self.is_to_stop()?);
-            let polled = poll_fn(|context| Poll::Ready(self.work.as_mut().poll(context))).await;
-            if let Some(progress) = self.course.take_progress() {
-                self.job.run.progress = Some(progress);
-                self.has_news = true;
-            }
-            if let Poll::Ready(result) = polled {
-                return Ok(Stop::Ended(result));
-            }
-            let wants = self.course.wants();
-            if !wants.is_empty() {
-                self.record(wants).await?;
-                continue;
-            }
-            if let Some(stop) = self.stop().await? {
-                return Ok(stop);
-            }
-            self.rest().await?;
-        }
-    }
-
-    /// Whether the job is not to go on with another step.
-    fn is_to_stop(&self) -> Result<bool> {
-        let has_shown_itself = self.drain.is_for_suspects() && self.job.run.lost == 0;
-        let engine = self.drain.engine;
-        Ok(engine.is_spent() || has_shown_itself || self.drain.is_marked(self.job, Ask::Cancel)?)
-    }
-
-    /// Records what the worker's code wants recorded.
-    async fn record(&mut self, wants: Vec<Want>) -> Result<()> {
-        let (engine, run) = (self.drain.engine, &mut self.job.run);
-        let terms = engine.workers.find(&self.job.input.worker).ok().map(|worker| worker.terms());
-        let (now, count) = (engine.clock.now(), wants.len() as u64);
-        let (mut results, mut waits) = (Vec::new(), Vec::new());
-        for want in wants {
-            results.push(match want {
-                Want::Done { step, result } => {
-                    (run.tries, run.error) = (0, None);
-                    Recorded { step, what: What::Done, bytes: result }
-                }
-                Want::Sleep { step, time, key } => {
-                    let wait = Wait::new(now, time);
-                    waits.push((key, wait));
-                    Recorded { step, what: What::Sleep(wait), bytes: Vec::new() }
-                }
-                Want::Failed { step, tries, is_final, failure, key } => {
-                    (run.tries, run.error) = (tries, Some(failure.message().to_owned()));
-                    if !is_final {
-                        let backoff = engine.backoff_of(terms, tries);
-                        waits.push((key, Wait::new(now, backoff.max(failure.delay().unwrap_or_default()))));
-                    }
-                    let what = What::Failed { round: run.round, tries, is_final };
-                    Recorded { step, what, bytes: failure.message().into() }
-                }
-            });
-        }
-        // Who only waits is not to blame for what happens meanwhile.
-        (run.lost, run.alone) = (0, false);
-        waits.iter().for_each(|(key, wait)| self.course.begin_wait(*key, *wait));
-        self.end_waits();
-        let wait = self.course.first_wait().filter(|_| self.course.is_idle());
-        self.job.run.wait = wait.map(|(_, wait)| wait);
-        fault::point("worked");
-        self.drain.record(self.job, &results).await?;
-        fault::trace("stored", self.job.id, self.job.run.version);
-        fault::point("stored");
-        self.course.note_recorded(count, &results);
-        self.is_stored();
-        // Others have a turn.
-        let mut has_waited = false;
-        poll_fn(|context| {
-            if std::mem::replace(&mut has_waited, true) {
-                return Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-        Ok(())
-    }
-
-    fn is_stored(&mut self) {
-        let now = self.drain.engine.host.elapsed();
-        (self.has_news, self.news_at, self.active) = (false, now + NEWS, now);
-    }
-
-    /// Ends the waits whose time has come. From their beginning here on, that is by the monotonic clock, whatever
-    /// the wall clock does.
-    fn end_waits(&self) {
-        let (engine, now) = (self.drain.engine, self.drain.engine.host.elapsed());
-        self.course.end_waits(now, |wait| match self.lane.waited {
-            Some(waited) if wait.until <= waited => now,
-            _ => now + wait.until.since(engine.clock.now()).min(wait.until.since(wait.since)),
-        });
-    }
-
-    /// Whether the job leaves its lane: it is to stop and does nothing, or all that it does is to wait for long.
-    async fn stop(&mut self) -> Result<Option<Stop>> {
-        if !self.course.is_idle() {
-            return Ok(None);
-        }
-        let engine = self.drain.engine;
-        let now = engine.host.elapsed();
-        let (until, wait) = self.course.first_wait().filter(|_| !self.course.is_halted()).unzip();
-        let until = until.unwrap_or(now);
-        let rest = until.saturating_sub(now);
-        let is_large = self.course.size() > LARGE && !rest.is_zero();
-        let leaves = self.course.is_halted()
-            || self.is_to_stop()?
-            || rest > LONG_WAIT
-            || is_large
-            || gives_way(self.drain, self.lane, until);
-        if !leaves {
-            return Ok(None);
-        }
-        if self.job.run.wait != wait || self.has_news {
-            self.job.run.wait = wait;
-            self.drain.save(self.job).await?;
-        }
-        Ok(Some(Stop::Suspended))
-    }
-
-    /// Waits until there is something to do: for the worker's code, or because of the time.
-    async fn rest(&mut self) -> Result<()> {
-        let engine = self.drain.engine;
-        let now = engine.host.elapsed();
-        if self.course.is_in_step() {
-            self.active = now;
-        }
-        let waits = self.course.first_wait().map(|(until, _)| until);
-        let overdue = self.course.end_steps(now);
-        let late = self.course.step.filter(|_| !self.course.is_in_step()).map(|limit| self.active + limit);
-        let news = self.has_news.then_some(self.news_at);
-        let budget = engine.left().filter(|_| self.course.is_idle()).map(|left| now + left);
-        let at = [waits, overdue, late, news, budget, self.alone_until].into_iter().flatten().min();
-        let mut alarm = pin!(self.drain.alarms.wait(at.unwrap_or(Duration::MAX)));
-        let mut has_waited = false;
-        poll_fn(|context| {
-            if alarm.as_mut().poll(context).is_ready() || std::mem::replace(&mut has_waited, true) {
-                return Poll::Ready(());
-            }
-            Poll::Pending
-        })
-        .await;
-        let now = engine.host.elapsed();
-        if late.is_some_and(|late| late <= now) {
-            let limit = self.course.step.unwrap_or_default();
-            let failure = worker::overdue("what is not in a step", limit);
-            self.work = Box::pin(async move { Err(failure) });
-        }
-        if self.alone_until.is_some_and(|until| until <= now) {
-            // It holds up others, and has shown itself harmless for so long.
-            self.alone_until = None;
-            self.job.run.alone = false;
-            self.drain.save(self.job).await?;
-            self.drain.is_alone.set(false);
-        } else if self.has_news && self.news_at <= now {
-            self.drain.note(self.job).await?;
-            self.is_stored();
-        }
-        Ok(())
-    }
 }
 
 /// Takes in what a job's code has come to.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::jobs::host::Host;
 use crate::jobs::host::tests::Native;
-use crate::jobs::job::{End, Tell, TellState};
+use crate::jobs::job::{End, Recorded, Tell, TellState, What};
 
 pub const KEEP: Duration = Duration::from_secs(3600);
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -56,6 +56,8 @@ macro_rules! suite {
             a_queue_is_full_when_as_many_wait_as_may
             nothing_that_a_lost_slots_holder_does_has_an_effect
             a_course_of_any_length_is_found_as_it_was_saved_last
+            what_steps_have_come_to_is_there_in_its_order_whatever_else_is_stored
+            what_steps_have_come_to_is_not_kept_after_success
             a_key_that_many_use_at_once_makes_one_job
             a_key_stands_for_one_request
             a_key_never_answers_for_a_job_that_is_not_there
@@ -338,6 +340,9 @@ pub fn nothing_that_a_lost_slots_holder_does_has_an_effect<F: Fixture>() {
     let before = fixture.dump();
     job.run.bytes = b"two".to_vec();
     assert!(matches!(store.save(&slot, &mut job), Err(StoreError::Lost)));
+    assert!(matches!(store.note(&slot, &mut job), Err(StoreError::Lost)));
+    assert!(matches!(store.record(&slot, &mut job, &[recorded(1)]), Err(StoreError::Lost)));
+    assert_eq!(job.run.recorded, 0);
     job.run.bytes = vec![7; 100_000];
     assert!(matches!(store.save(&slot, &mut job), Err(StoreError::Lost)));
     assert!(matches!(store.save_anew(&slot, &mut job), Err(StoreError::Lost)));
@@ -372,6 +377,80 @@ pub fn a_course_of_any_length_is_found_as_it_was_saved_last<F: Fixture>() {
     }
     assert_eq!(store.body(job.id).unwrap().len(), 30_000);
     assert_eq!(fixture.leftovers(), 0);
+}
+
+/// What a step has come to: the first ones have short results, some later ones long.
+fn recorded(number: usize) -> Recorded {
+    let wait = Wait { until: Time(number as u64), since: Time(7) };
+    let what = match number % 3 {
+        0 => What::Done,
+        1 => What::Sleep(wait),
+        _ => What::Failed { round: 1, tries: number as u32, is_final: number.is_multiple_of(2) },
+    };
+    let length = if number % 10 == 9 { 20_000 } else { number };
+    Recorded { step: format!("\"{number}\n\u{fc}"), what, bytes: vec![number as u8; length] }
+}
+
+pub fn what_steps_have_come_to_is_there_in_its_order_whatever_else_is_stored<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let mut slot = enter(&*store);
+    let mut job = claim(&*store, &slot, put(&*store));
+    let mut all = Vec::new();
+    for round in 0..30 {
+        let new: Vec<_> = (all.len()..all.len() + round % 3).map(recorded).collect();
+        store.record(&slot, &mut job, &new).unwrap();
+        all.extend(new);
+        assert_eq!(job.run.recorded as usize, all.len());
+        match round % 10 {
+            0 | 1 => store.note(&slot, &mut job).unwrap(),
+            2 | 3 => store.save(&slot, &mut job).unwrap(),
+            4 => job.run.error = Some("x".repeat(3000)), // Too long for half a pair.
+            5 => job.run.error = None,
+            6 => {
+                release(&*store, &slot, &job);
+                let kind = store.claim_any(&slot, job.id).unwrap().unwrap();
+                job = store.load(&slot, job.id, kind).unwrap();
+            }
+            7 => {
+                let sign = Holding::Held(slot.sign.clone());
+                slot = store.enter(slot.role, &sign).unwrap().unwrap();
+                job = store.load(&slot, job.id, Kind::Work).unwrap();
+                store.save_anew(&slot, &mut job).unwrap();
+            }
+            _ => {}
+        }
+        let mut loaded = store.load(&slot, job.id, Kind::Work).unwrap();
+        assert_eq!(store.recorded(&slot, &mut loaded).unwrap(), all, "{round}");
+        if round % 10 > 5 {
+            job = loaded;
+        }
+    }
+    assert!(all.len() > 25);
+    end(&mut job, State::Failed);
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    store.claim_any(&slot, job.id).unwrap().unwrap();
+    let mut job = store.load(&slot, job.id, Kind::Tell).unwrap();
+    assert_eq!(store.recorded(&slot, &mut job).unwrap(), all);
+}
+
+pub fn what_steps_have_come_to_is_not_kept_after_success<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let mut job = claim(&*store, &slot, put(&*store));
+    for number in 0..100 {
+        store.record(&slot, &mut job, &[recorded(number)]).unwrap();
+    }
+    let size = || fixture.dump().iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+    assert!(size() > 200_000);
+    end(&mut job, State::Succeeded);
+    job.run.bytes = b"output".to_vec();
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    assert!(size() < 70_000, "{}", size());
+    assert_eq!(store.output(job.id).unwrap().unwrap(), b"output");
 }
 
 pub fn a_key_that_many_use_at_once_makes_one_job<F: Fixture>() {

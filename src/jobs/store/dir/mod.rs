@@ -294,7 +294,8 @@ impl<F: Folder> Dir<F> {
         let steps: Vec<u8> = results.iter().flat_map(record::step).collect();
         let (half, at) = match record::store(&job.run) {
             Stored::Half(..) if keeps_little(job) => {
-                return self.replace(slot, job, record::run_file(&job.run), &steps);
+                self.replace(slot, job, record::run_file(&job.run), &steps)?;
+                return self.shorten_input(job.id);
             }
             Stored::Half(half, at) => (half, at),
             Stored::File(file) => return self.replace(slot, job, file, &steps),
@@ -326,6 +327,16 @@ impl<F: Folder> Dir<F> {
         job.record = from..file.len() as u64;
         job.durable = job.run.version;
         Ok(())
+    }
+
+    /// Leaves in the file of what was accepted nothing but that.
+    fn shorten_input(&self, id: Id) -> Result<()> {
+        let of_input = path("jobs", id);
+        let file = self.files.read(&of_input)?.unwrap_or_default();
+        match record::steps_begin(&file) {
+            Ok(end) if end < file.len() as u64 => self.files.write(&of_input, &file[..end as usize], true),
+            _ => Ok(()),
+        }
     }
 
     /// How far a job has come, with what its last step has left, by its file and the beginning of that.

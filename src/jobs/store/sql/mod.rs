@@ -536,8 +536,8 @@ impl<D: Database> Store for Sql<D> {
 
     fn recorded(&self, slot: &Slot, job: &mut Job) -> Result<Vec<Recorded>> {
         let doing = "reading what a job has recorded";
-        let statement = "SELECT s.head, s.bytes FROM afterack_steps s JOIN afterack_runs r ON r.id = s.id \
-                         WHERE s.id = $1 AND r.owner = $2 AND s.number < $3 ORDER BY s.number";
+        let statement = "SELECT st.head, st.bytes FROM afterack_steps st JOIN afterack_runs r ON r.id = st.id \
+                         WHERE st.id = $1 AND r.owner = $2 AND st.number < $3 ORDER BY st.number";
         let parameters = [job.id.to_string().into(), token(slot).into(), i64::from(job.run.recorded).into()];
         let rows = self.run(doing, statement, &parameters)?;
         let rows = read_all(&rows, doing, |row| Ok((row.text(0)?.to_owned(), row.bytes(1)?)))?;

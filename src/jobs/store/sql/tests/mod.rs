@@ -10,7 +10,8 @@ mod sqlite;
 /// What belongs to no job.
 const LEFTOVERS: &str = "SELECT (SELECT count(*) FROM afterack_damaged)
     + (SELECT count(*) FROM afterack_jobs WHERE id NOT IN (SELECT id FROM afterack_runs))
-    + (SELECT count(*) FROM afterack_runs WHERE id NOT IN (SELECT id FROM afterack_jobs))";
+    + (SELECT count(*) FROM afterack_runs WHERE id NOT IN (SELECT id FROM afterack_jobs))
+    + (SELECT count(*) FROM afterack_steps WHERE id NOT IN (SELECT id FROM afterack_jobs))";
 
 /// The tables, but for those of clients that wait.
-const TABLES: [&str; 7] = ["jobs", "runs", "slots", "marks", "totals", "meta", "damaged"];
+const TABLES: [&str; 8] = ["jobs", "runs", "steps", "slots", "marks", "totals", "meta", "damaged"];

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use super::super::*;
+use crate::jobs::job::What;
 use crate::jobs::store::suite::*;
 
 /// How many jobs have ended.
@@ -40,7 +41,7 @@ impl<D: Database> Database for Explained<D> {
 }
 
 /// The statements that fill a store that has been made with jobs that have ended.
-pub fn fill(numbers: &str) -> [String; 2] {
+pub fn fill(numbers: &str) -> [String; 3] {
     [
         format!(
             "INSERT INTO afterack_jobs (id, created, head, size, body) \
@@ -49,6 +50,7 @@ pub fn fill(numbers: &str) -> [String; 2] {
         "UPDATE afterack_runs SET due = NULL, kind = 2, ended = 'succeeded', \
          finished = CAST(substr(id, 4) AS BIGINT)"
             .into(),
+        "INSERT INTO afterack_steps (id, number, head) SELECT id, 0, '' FROM afterack_runs".into(),
     ]
 }
 
@@ -70,6 +72,10 @@ pub fn exercise(store: &dyn Store) {
     assert_eq!(store.claims(&slot).unwrap().len(), 2);
     assert_eq!(store.claim_any(&slot, due[2].id).unwrap(), Some(Kind::Work));
     let mut job = store.load(&slot, due[0].id, Kind::Work).unwrap();
+    store.note(&slot, &mut job).unwrap();
+    let recorded = Recorded { step: "one".into(), what: What::Done, bytes: b"1".into() };
+    store.record(&slot, &mut job, &[recorded]).unwrap();
+    assert_eq!(store.recorded(&slot, &mut job).unwrap().len(), 1);
     end(&mut job, State::Succeeded);
     store.save(&slot, &mut job).unwrap();
     release(store, &slot, &job);

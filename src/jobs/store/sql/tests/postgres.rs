@@ -144,7 +144,7 @@ fn no_statement_reads_more_when_more_jobs_have_ended() {
     exercise(&Sql::new(database, Rc::new(Native)));
     let plans = plans.borrow();
     for (statement, plan) in plans.iter() {
-        for table in ["afterack_runs", "afterack_jobs"] {
+        for table in ["afterack_runs", "afterack_jobs", "afterack_steps"] {
             assert!(!plan.contains(&format!("Seq Scan on {table}")), "{statement}\n{plan}");
         }
     }
