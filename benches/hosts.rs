@@ -18,6 +18,7 @@ mod recorder;
 #[path = "../tests/all/server.rs"]
 mod server;
 mod spin_costs;
+mod step_costs;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/all/wire.rs"]
 mod wire;
@@ -31,7 +32,7 @@ use host::{Host, Kind, REUSE, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
-    let benches: [(&str, fn()); 17] = [
+    let benches: [(&str, fn()); 18] = [
         ("sizes", sizes),
         ("time-to-ack", || time_to_ack("", 0.85)),
         ("time-to-ack", || time_to_ack(&options_of_make_up(), 1.15)),
@@ -47,6 +48,7 @@ fn main() {
         ("much-to-remove", job_costs::much_to_remove),
         ("sleeping-jobs", job_costs::sleeping_jobs),
         ("throughput", job_costs::throughput),
+        ("steps", step_costs::all),
         ("spin", spin_costs::all),
         ("postgres", postgres_costs::all),
     ];

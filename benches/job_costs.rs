@@ -59,7 +59,7 @@ pub fn wait_for(host: &Host, name: &str, count: u64) {
 }
 
 /// Creates, writes, syncs and renames one file of a record's size.
-fn write(folder: &Path) -> Duration {
+pub fn write(folder: &Path) -> Duration {
     let begun = Instant::now();
     let mut file = File::create_new(folder.join("tmp")).expect("a folder to write to");
     file.write_all(&[b'x'; 150]).and_then(|()| file.sync_all()).expect("a disk with room");

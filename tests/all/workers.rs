@@ -194,6 +194,19 @@ with_every_store! {
         "yes".into()
     }
 
+    fn progress_shows_while_a_step_runs(kind: Kind) -> String {
+        let data = Folder::new();
+        let (setup, _recorder) = workers(kind, &data);
+        let host = setup.start();
+        let id = job(&host, "tells", &json!({ "key": "tells", "sleep_ms": 4000 }));
+        let status = Client(&host).wait_until(&id, |job| !job["progress"].is_null());
+        assert_eq!(status["progress"], json!({ "done": 1, "total": 2, "message": "half of it" }));
+        assert_eq!(status["state"], "running");
+        assert!(status["begun"].is_string());
+        Client(&host).wait_for(&id, "succeeded");
+        "yes".into()
+    }
+
     fn a_sleep_of_a_year_holds_nobody_up(kind: Kind) -> String {
         let data = Folder::new();
         let (setup, _recorder) = workers(kind, &data);

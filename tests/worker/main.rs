@@ -20,6 +20,8 @@ afterack::jobs!(
         .worker(Worker::new("pair", steps::pair))
         .worker(Worker::new("refunds", steps::refunds))
         .worker(Worker::new("changes", steps::changes))
+        .worker(Worker::new("tells", steps::tells))
+        .worker(Worker::new("counts", steps::counts))
         .worker(Worker::new("year", steps::year))
         .worker(Worker::new("form", steps::form))
         .worker(Worker::new("twice", bad::twice))

@@ -9,7 +9,7 @@ pub async fn routes(request: Request<Bytes>, reply: Reply) -> Result<(), BoxErro
     let ack = match path.as_str() {
         // An ack of its own, at once.
         "/slack" => match submit("steps", Input::new("application/json", text)).record() {
-            Ok(job) => Ack::json(&serde_json::json!({ "text": format!("On it: {}", job.id()) }).to_string()),
+            Ok(job) => Ack::json(serde_json::json!({ "text": format!("On it: {}", job.id()) }).to_string()),
             Err(problem) => problem.into(),
         },
         // A browser goes on to the status.
@@ -23,7 +23,7 @@ pub async fn routes(request: Request<Bytes>, reply: Reply) -> Result<(), BoxErro
                 request.headers().get("x-delivery").and_then(|id| id.to_str().ok()).unwrap_or_default();
             match submit("steps", Input::new("application/json", text)).key(delivery).record() {
                 Ok(job) => Ack::json(
-                    &serde_json::json!({ "id": job.id().to_string(), "new": job.is_new() }).to_string(),
+                    serde_json::json!({ "id": job.id().to_string(), "new": job.is_new() }).to_string(),
                 ),
                 Err(problem) => problem.into(),
             }

@@ -1,6 +1,6 @@
 //! Jobs as they should be.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use afterack::jobs::{Failure, Job, Output};
 use futures_lite::future;
@@ -99,6 +99,30 @@ pub async fn changes(job: Job) -> Result<Output, Failure> {
     }
     job.sleep("sleep", Duration::from_millis(task.sleep_ms)).await?;
     Ok(Output::empty())
+}
+
+/// Says how far it has come in the middle of a step.
+pub async fn tells(job: Job) -> Result<Output, Failure> {
+    let task: Task = job.json()?;
+    job.progress(1, 2, "half of it");
+    job.step("long", async || {
+        wstd::task::sleep(Duration::from_millis(task.sleep_ms).into()).await;
+        Ok::<_, Failure>(())
+    })
+    .await?;
+    Ok(Output::empty())
+}
+
+/// How long each of so many steps took that do nothing, in microseconds.
+pub async fn counts(job: Job) -> Result<Output, Failure> {
+    let task: Task = job.json()?;
+    let mut times = Vec::new();
+    for number in 0..task.steps {
+        let begun = Instant::now();
+        job.step(format!("step {number}"), async || Ok::<_, Failure>(number)).await?;
+        times.push(begun.elapsed().as_micros() as u64);
+    }
+    Output::json(&times)
 }
 
 pub async fn year(job: Job) -> Result<Output, Failure> {
