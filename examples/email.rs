@@ -1,30 +1,32 @@
-//! Answers at once, works, and sends a mail when it is done.
+//! Answers at once, works, and sends a mail when it is done, whatever happens to its host meanwhile.
 
-use std::{env, error::Error, time::Duration};
+use std::{env, time::Duration};
 
+use afterack::jobs::{Failure, Job, Output};
 use afterack::mail::{Mail, Smtp};
-use afterack::{Ack, Bytes, Problem, Reply, Request, StatusCode};
 
-afterack::export!(handler);
+afterack::jobs!(email); // POST /jobs/email, with the visitor's address
 
-async fn handler(request: Request<Bytes>, reply: Reply) -> Result<(), Box<dyn Error>> {
-    let visitor = str::from_utf8(request.body())?.trim();
-    let mail = match Mail::new(&env::var("AFTERACK_MAIL_FROM")?, visitor, "Yup, all done.", "It is ready.") {
-        Ok(mail) => mail,
-        Err(error) => {
-            let problem = Problem::new(StatusCode::BAD_REQUEST, error.to_string());
-            reply.finish(problem.into()).await;
-            return Ok(());
-        }
-    };
-    reply.finish(Ack::text("We'll email you as soon as this is done.")).await;
+async fn email(job: Job) -> Result<Output, Failure> {
+    // The visitor has the answer and may leave. What is recorded here is not done again.
+    for part in 1..=3 {
+        job.step(format!("part {part}"), || long_process(part)).await?;
+        job.progress(part, 3, "parts are done");
+    }
+    job.step("mail", || mail(&job)).await?;
+    Ok(Output::text("Yup, all done."))
+}
 
-    // The visitor has the answer and may leave.
-    long_process().await;
-    env::var("AFTERACK_SMTP")?.parse::<Smtp>()?.send(&mail).await?;
+async fn long_process(_part: u32) -> Result<(), Failure> {
+    wstd::task::sleep(Duration::from_secs(1).into()).await;
     Ok(())
 }
 
-async fn long_process() {
-    wstd::task::sleep(Duration::from_secs(3).into()).await;
+async fn mail(job: &Job) -> Result<(), Failure> {
+    let from = env::var("AFTERACK_MAIL_FROM")?;
+    let mail = Mail::new(&from, job.text()?.trim(), "Yup, all done.", "It is ready.")
+        .and_then(|mail| mail.message_id(&format!("{}@afterack", job.id()))) // The same at each attempt.
+        .map_err(Failure::fatal)?;
+    env::var("AFTERACK_SMTP")?.parse::<Smtp>()?.send(&mail).await?;
+    Ok(())
 }

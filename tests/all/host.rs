@@ -67,10 +67,14 @@ impl Setup {
         let component = match (kind, component) {
             (Kind::Spin | Kind::SpinPostgres, "afterack") => "spin",
             (Kind::Spin | Kind::SpinPostgres, "faults") => "spin-faults",
-            (Kind::Spin | Kind::SpinPostgres, "examples/worker") => "examples/spin-worker",
-            (Kind::WashPostgres, "examples/worker") => "examples/wasmcloud-worker",
             (Kind::WashPostgres, "afterack") => "wasmcloud",
             (Kind::WashPostgres, "faults") => "wasmcloud-faults",
+            (Kind::WashPostgres, "examples/worker") => "examples/wasmcloud-worker",
+            (Kind::Spin | Kind::SpinPostgres, "examples/worker") => "examples/spin-worker",
+            (Kind::Spin | Kind::SpinPostgres, "examples/email") => "examples/spin-email",
+            (Kind::Spin | Kind::SpinPostgres, "examples/slack") => "examples/spin-slack",
+            (Kind::Spin | Kind::SpinPostgres, "examples/webhook") => "examples/spin-webhook",
+            (Kind::Spin | Kind::SpinPostgres, "examples/report") => "examples/spin-report",
             _ => component,
         };
         let component = root().join(format!("target/wasm32-wasip2/release/{component}.wasm"));
