@@ -77,7 +77,11 @@ impl Setup {
             (Kind::Spin | Kind::SpinPostgres, "examples/report") => "examples/spin-report",
             _ => component,
         };
-        let component = root().join(format!("target/wasm32-wasip2/release/{component}.wasm"));
+        Setup::of_file(kind, root().join(format!("target/wasm32-wasip2/release/{component}.wasm")))
+    }
+
+    /// A host for the component in this file.
+    pub fn of_file(kind: Kind, component: PathBuf) -> Setup {
         assert!(component.exists(), "{} is missing: run `make build`", component.display());
         Setup {
             kind,

@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::host::{Folder, Kind, Setup, on_every_host, root};
+use crate::jobs::{Client, id};
 use crate::server::Server;
 use crate::wire::Connection;
 
@@ -52,25 +53,32 @@ impl Mailbox {
 }
 
 on_every_host! {
-    /// examples/email.rs, the story of the project: the answer at once, the mail when it is done.
+    /// examples/email.rs, the story of the project: the answer at once, the mail when it is done, though the host is
+    /// killed in between.
     fn the_mail_comes_after_the_answer(kind: Kind) -> String {
-        let mailbox = Mailbox::start();
-        let host = Setup::new(kind, "examples/email")
-            .variable("AFTERACK_SMTP", &mailbox.url)
-            .variable("AFTERACK_MAIL_FROM", "afterack@example.org")
-            .start();
-        let mut client = Connection::open(host.address);
-        let ack = client.post("/", "", b"visitor@example.com");
-        assert_eq!((ack.status, ack.text().as_str()), (202, "We'll email you as soon as this is done."));
+        let (mailbox, data) = (Mailbox::start(), Folder::new());
+        let start = || {
+            let setup = Setup::new(kind, "examples/email").data(&data.0).variable("AFTERACK_LEASE", "2s");
+            let setup = setup.variable("AFTERACK_SMTP", &mailbox.url);
+            setup.variable("AFTERACK_MAIL_FROM", "afterack@example.org").start()
+        };
+        let host = start();
+        let job = id(&Connection::open(host.address).post("/jobs/email", "", b"visitor@example.com"));
         assert!(mailbox.mails().is_empty(), "the mail came before the answer");
-        drop(client);
+        Client(&host).wait_until(&job, |job| job["progress"]["done"] == 1);
+        drop(host);
+        let host = start();
         if kind.is_wash() {
             // The guest's loopback is its own there: a mail server on the machine's is out of reach.
-            host.wait_for_output("handler failed");
+            let job = Client(&host).wait_until(&job, |job| job["error"].is_string());
             assert!(mailbox.mails().is_empty());
+            assert!(job["error"].to_string().contains("connect"), "{job}");
             return "no: a guest's loopback is not the machine's".into();
         }
-        mailbox.wait_for(&["To: <visitor@example.com>", "Subject: Yup, all done."]);
+        Client(&host).wait_for(&job, "succeeded");
+        let mail = mailbox.wait_for(&["To: <visitor@example.com>", "Subject: Yup, all done."]);
+        assert!(mail.contains(&format!("Message-ID: <{job}@afterack>")), "{mail}");
+        assert_eq!(mailbox.mails().len(), 1);
         "yes".into()
     }
 }

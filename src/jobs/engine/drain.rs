@@ -21,7 +21,7 @@ const POLITE: Duration = Duration::from_millis(500);
 
 pub struct Drain<'a> {
     pub engine: &'a Engine,
-    /// Bodies, checkpoints and outputs that its lanes hold.
+    /// Bodies and outputs that its lanes hold.
     pub room: Room,
     pub alarms: Alarms,
     slot: RefCell<Slot>,

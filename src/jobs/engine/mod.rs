@@ -324,7 +324,7 @@ impl Engine {
         run.tells = vec![Tell { due: now, ..Tell::default() }; targets];
     }
 
-    /// Queues a job again that has ended. It goes on from its last checkpoint.
+    /// Queues a job again that has ended. It goes on by its record.
     fn begin_again(&self, job: &mut Job) {
         let run = &mut job.run;
         (run.end, run.error, run.wait, run.tries, run.lost) = (None, None, None, 0, 0);
@@ -422,7 +422,7 @@ impl Engine {
         }
     }
 
-    /// Queues a job again that has failed or was cancelled. It goes on from its last checkpoint.
+    /// Queues a job again that has failed or was cancelled. It goes on by its record.
     pub fn retry(&self, id: Id) -> Result<Retried> {
         let Some(found) = self.store.find(id)? else { return Ok(Retried::Unknown) };
         match state_of(&found) {

@@ -1,4 +1,4 @@
-//! Memory for bodies, checkpoints and outputs: bounded in an instance, however many lanes it has.
+//! Memory for bodies and outputs: bounded in an instance, however many lanes it has.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

@@ -300,8 +300,8 @@ mod tests {
             assert_eq!(decode_input(&file).unwrap(), input(body));
             assert_eq!(decode_run(&file).unwrap(), Run::default());
             for version in 1..5 {
-                overwrite(&mut file, &run(version, b"checkpoint"));
-                assert_eq!(decode_run(&file).unwrap(), run(version, b"checkpoint"));
+                overwrite(&mut file, &run(version, b"output"));
+                assert_eq!(decode_run(&file).unwrap(), run(version, b"output"));
                 assert_eq!(decode_input(&file).unwrap(), input(body));
             }
         }
