@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::notify::{Pattern, Secret, secrets};
 use super::store::{Location, SLOTS};
 use crate::mail::{Address, MailError, Smtp};
 use crate::{BODY_LIMIT, IDLE, Problem, StatusCode};
@@ -53,8 +54,10 @@ pub struct Config {
     pub smtp: Option<Smtp>,
     /// `AFTERACK_MAIL_FROM`: whom the mail is from.
     pub mail_from: Option<Address>,
-    /// `AFTERACK_NOTIFY_ALLOW`: whom it may go to, patterns with `*` at one end of the address.
-    pub notify_allow: Vec<String>,
+    /// `AFTERACK_NOTIFY_ALLOW`: who may be told of a job's end, by mail or by webhook.
+    pub notify_allow: Vec<Pattern>,
+    /// `AFTERACK_WEBHOOK_SECRET`: what webhooks are signed with.
+    pub webhook_secrets: Vec<Secret>,
 }
 
 impl Default for Config {
@@ -80,6 +83,7 @@ impl Default for Config {
             smtp: None,
             mail_from: None,
             notify_allow: Vec::new(),
+            webhook_secrets: Vec::new(),
         }
     }
 }
@@ -124,6 +128,7 @@ impl Config {
                 "SMTP" => server(&value).map(|server| config.smtp = Some(server)),
                 "MAIL_FROM" => address(&value).map(|address| config.mail_from = Some(address)),
                 "NOTIFY_ALLOW" => patterns(&value).map(|patterns| config.notify_allow = patterns),
+                "WEBHOOK_SECRET" => secrets(&value).map(|secrets| config.webhook_secrets = secrets),
                 _ => Err("unknown setting".into()),
             };
             mistakes.extend(result.err().map(wrong));
@@ -280,12 +285,8 @@ fn address(text: &str) -> Result<Address, String> {
     text.parse().map_err(|error: MailError| error.to_string())
 }
 
-fn patterns(text: &str) -> Result<Vec<String>, String> {
-    let wrong = |pattern: &&str| !pattern.starts_with("mailto:");
-    match text.split_whitespace().find(wrong) {
-        Some(pattern) => Err(format!("invalid pattern `{pattern}` (expected e.g. mailto:*@example.com)")),
-        None => Ok(text.split_whitespace().map(str::to_ascii_lowercase).collect()),
-    }
+fn patterns(text: &str) -> Result<Vec<Pattern>, String> {
+    text.split_whitespace().map(str::parse).collect()
 }
 
 #[cfg(test)]
@@ -305,6 +306,7 @@ pub mod tests {
             ("AFTERACK_SMTP", "smtp://127.0.0.1:2525"),
             ("AFTERACK_MAIL_FROM", "afterack@localhost"),
             ("AFTERACK_NOTIFY_ALLOW", "mailto:*@example.com mailto:Boss@example.org"),
+            ("AFTERACK_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
             ("AFTERACK_STORE", "dir:/var/jobs"),
             ("AFTERACK_LANES", "250"),
             ("AFTERACK_LEASE", "1m"),
@@ -321,7 +323,9 @@ pub mod tests {
         assert_eq!(config.body, 65_536);
         assert_eq!(config.token.as_deref(), Some("s3cret"));
         assert_eq!(config.smtp.unwrap().to_string(), "127.0.0.1:2525");
-        assert_eq!(config.notify_allow, ["mailto:*@example.com", "mailto:boss@example.org"]);
+        let allowed = ["mailto:*@example.com", "mailto:boss@example.org"];
+        assert_eq!(config.notify_allow, allowed.map(|text| Pattern::Mail(text.into())));
+        assert_eq!(config.webhook_secrets.len(), 1);
     }
 
     #[test]
@@ -330,7 +334,8 @@ pub mod tests {
             ("AFTERACK_BODY", "lots"),
             ("AFTERACK_SMTP", "http://mail"),
             ("AFTERACK_MAIL_FROM", "me"),
-            ("AFTERACK_NOTIFY_ALLOW", "https://*"),
+            ("AFTERACK_NOTIFY_ALLOW", "https://*x"),
+            ("AFTERACK_WEBHOOK_SECRET", "whsec_"),
             ("AFTERACK_TOKEN", ""),
             ("AFTERACK_TOKN", "x"),
             ("AFTERACK_STORE", "sqlite"),
@@ -348,7 +353,8 @@ pub mod tests {
             "AFTERACK_BODY: invalid size `lots` (expected e.g. 1000, 64KiB, 1MiB)",
             "AFTERACK_SMTP: ",
             "AFTERACK_MAIL_FROM: ",
-            "AFTERACK_NOTIFY_ALLOW: invalid pattern `https://*`",
+            "AFTERACK_NOTIFY_ALLOW: invalid pattern `https://*x`",
+            "AFTERACK_WEBHOOK_SECRET: invalid secret 1 of 1",
             "AFTERACK_TOKEN: empty",
             "AFTERACK_TOKN: unknown setting",
             "AFTERACK_STORE: invalid store `sqlite`",
@@ -363,7 +369,7 @@ pub mod tests {
         ]) {
             assert!(mistake.starts_with(text), "{mistake}");
         }
-        assert_eq!(mistakes.len(), 15);
+        assert_eq!(mistakes.len(), 16);
     }
 
     #[test]

@@ -33,4 +33,5 @@ mod spin_manifest;
 mod standing;
 mod storage;
 mod time;
+mod webhooks;
 mod world;

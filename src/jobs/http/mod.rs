@@ -7,10 +7,10 @@ mod accept;
 mod answers;
 pub mod cors;
 pub mod fields;
-mod links;
+pub mod links;
 mod metrics;
 mod prefer;
-mod status;
+pub mod status;
 mod ticket;
 mod waiting;
 
