@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::notify::{Pattern, Secret, secrets};
 use super::store::{Location, SLOTS};
+use super::worker::Upstream;
 use crate::mail::{Address, MailError, Smtp};
 use crate::{BODY_LIMIT, IDLE, Problem, StatusCode};
 
@@ -40,7 +41,7 @@ pub struct Config {
     pub keep: Duration,
     /// `AFTERACK_NOTIFY_FOR`: how long telling a target is tried.
     pub notify_for: Duration,
-    /// `AFTERACK_BODY`: the largest input, in bytes.
+    /// `AFTERACK_BODY`: the largest input and the largest answer of an upstream, in bytes.
     pub body: u64,
     /// `AFTERACK_IDLE`: how long an upload may make no progress.
     pub idle: Duration,
@@ -58,6 +59,8 @@ pub struct Config {
     pub notify_allow: Vec<Pattern>,
     /// `AFTERACK_WEBHOOK_SECRET`: what webhooks are signed with.
     pub webhook_secrets: Vec<Secret>,
+    /// `AFTERACK_UPSTREAM_<NAME>`: what jobs are forwarded to.
+    pub upstreams: Vec<Rc<Upstream>>,
 }
 
 impl Default for Config {
@@ -84,6 +87,7 @@ impl Default for Config {
             mail_from: None,
             notify_allow: Vec::new(),
             webhook_secrets: Vec::new(),
+            upstreams: Vec::new(),
         }
     }
 }
@@ -129,7 +133,10 @@ impl Config {
                 "MAIL_FROM" => address(&value).map(|address| config.mail_from = Some(address)),
                 "NOTIFY_ALLOW" => patterns(&value).map(|patterns| config.notify_allow = patterns),
                 "WEBHOOK_SECRET" => secrets(&value).map(|secrets| config.webhook_secrets = secrets),
-                _ => Err("unknown setting".into()),
+                _ => match setting.strip_prefix("UPSTREAM_") {
+                    Some(name) => Upstream::parse(name, &value).and_then(|one| config.add(one)),
+                    None => Err("unknown setting".into()),
+                },
             };
             mistakes.extend(result.err().map(wrong));
         }
@@ -140,6 +147,14 @@ impl Config {
             mistakes.push(format!("AFTERACK_LEASE: {lease} is more than half of AFTERACK_BUDGET, {budget}"));
         }
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+    }
+
+    fn add(&mut self, upstream: Upstream) -> Result<(), String> {
+        if self.upstreams.iter().any(|other| other.name == upstream.name) {
+            return Err(format!("two upstreams are called `{}`", upstream.name));
+        }
+        self.upstreams.push(Rc::new(upstream));
+        Ok(())
     }
 }
 
@@ -193,7 +208,7 @@ fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
 }
 
 /// `500ms`, `30s`, `5m`, `7d`. At least 1 ms, at most a year.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     const RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(366 * 24 * 3600);
     let time = humantime::parse_duration(text)
         .map_err(|_| format!("invalid duration `{text}` (expected e.g. 500ms, 30s, 5m, 7d)"))?;
@@ -308,6 +323,8 @@ pub mod tests {
             ("AFTERACK_NOTIFY_ALLOW", "mailto:*@example.com mailto:Boss@example.org"),
             ("AFTERACK_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
             ("AFTERACK_STORE", "dir:/var/jobs"),
+            ("AFTERACK_UPSTREAM_SLOW_REPORT", "http://127.0.0.1:9000/report timeout=1m"),
+            ("AFTERACK_UPSTREAM_mail", "https://example.org/mail"),
             ("AFTERACK_LANES", "250"),
             ("AFTERACK_LEASE", "1m"),
             ("AFTERACK_BACKOFF", "10ms..2s"),
@@ -326,6 +343,7 @@ pub mod tests {
         let allowed = ["mailto:*@example.com", "mailto:boss@example.org"];
         assert_eq!(config.notify_allow, allowed.map(|text| Pattern::Mail(text.into())));
         assert_eq!(config.webhook_secrets.len(), 1);
+        assert!(config.upstreams.iter().map(|upstream| &*upstream.name).eq(["slow-report", "mail"]));
     }
 
     #[test]
@@ -347,6 +365,11 @@ pub mod tests {
             ("AFTERACK_SELF", "http://a:b@localhost"),
             ("AFTERACK_BACKOFF", "5m..1s"),
             ("AFTERACK_ORIGINS", "https://a.org/"),
+            ("AFTERACK_UPSTREAM_REPORT", "127.0.0.1:9000"),
+            ("AFTERACK_UPSTREAM_DEMO", "http://127.0.0.1:9000"),
+            ("AFTERACK_UPSTREAM_MAIL", "http://127.0.0.1:9000"),
+            ("AFTERACK_UPSTREAM_mail", "http://127.0.0.1:9000"),
+            ("AFTERACK_UPSTREAM_SLOW", "http://127.0.0.1:9000 timeout=slow"),
         ])
         .unwrap_err();
         for (mistake, text) in mistakes.iter().zip([
@@ -366,10 +389,14 @@ pub mod tests {
             "AFTERACK_SELF: invalid URL `http://a:b@localhost`",
             "AFTERACK_BACKOFF: invalid range `5m..1s`",
             "AFTERACK_ORIGINS: invalid origin `https://a.org/`",
+            "AFTERACK_UPSTREAM_REPORT: invalid URL `127.0.0.1:9000`",
+            "AFTERACK_UPSTREAM_DEMO: `demo` is taken",
+            "AFTERACK_UPSTREAM_mail: two upstreams are called `mail`",
+            "AFTERACK_UPSTREAM_SLOW: invalid duration `slow`",
         ]) {
             assert!(mistake.starts_with(text), "{mistake}");
         }
-        assert_eq!(mistakes.len(), 16);
+        assert_eq!(mistakes.len(), 20);
     }
 
     #[test]

@@ -6,8 +6,10 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Uri;
@@ -17,11 +19,12 @@ use wasi::http::types::{
     http_error_code,
 };
 use wasi::io::streams::StreamError;
-use wstd::future::FutureExt;
 use wstd::io::AsyncOutputStream;
 use wstd::runtime::AsyncPollable;
+use wstd::time::Instant;
 
 use super::engine::Room;
+use super::limit::Limit;
 use super::time::Time;
 
 /// How long connecting may take, if the whole call may take longer.
@@ -52,7 +55,7 @@ pub struct Call<'a> {
     /// `http` or `https`, without user information.
     pub url: &'a Uri,
     /// The fields beside `Content-Length`.
-    pub headers: Vec<(&'a str, &'a str)>,
+    pub headers: Vec<(String, Vec<u8>)>,
     pub body: &'a [u8],
     /// How long all of it may take, to the last byte of the answer.
     pub time: Duration,
@@ -69,6 +72,13 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Whether that is all of it.
     pub is_whole: bool,
+    /// How long it took to come.
+    took: Duration,
+}
+
+/// A field as a host takes it.
+pub fn field(name: &str, value: impl Into<String>) -> (String, Vec<u8>) {
+    (name.to_owned(), value.into().into_bytes())
 }
 
 impl Call<'_> {
@@ -76,40 +86,28 @@ impl Call<'_> {
     ///
     /// # Errors
     /// In words: why there is no answer, or not all of it.
-    pub async fn send(&self) -> Result<Answer, String> {
-        let received = Cell::new(None);
-        let Ok(result) = self.exchange(&received).timeout(wstd::time::Duration::from(self.time)).await else {
-            let time = humantime::format_duration(self.time);
+    pub async fn send(mut self) -> Result<Answer, String> {
+        let (request, begun, received) = (self.request()?, Instant::now(), Cell::new(None));
+        let Call { body, time, most, .. } = self; // Its fields are not kept while it waits.
+        let mut exchange = pin!(exchange(request, body, time, most, &received));
+        let mut limit = pin!(Limit::new(time));
+        let in_time = poll_fn(|context| match exchange.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending => limit.as_mut().poll(context).map(|()| None),
+        });
+        let Some(result) = in_time.await else {
+            let time = humantime::format_duration(time);
             return Err(match received.get() {
                 None => format!("no answer within {time}"),
                 Some(bytes) => format!("its answer was not complete within {time}: {bytes} bytes so far"),
             });
         };
-        result
+        result.map(|answer| Answer { took: begun.elapsed().into(), ..answer })
     }
 
-    /// `received` is how much of the answer's body has come, as soon as the answer has begun.
-    async fn exchange(&self, received: &Cell<Option<usize>>) -> Result<Answer, String> {
-        let request = self.request()?;
-        let body = request.body().map_err(|()| refused("body"))?;
-        let connect = self.time.min(CONNECT);
-        let words = |code| words(code, connect, self.time);
-        let response = handle(request, Some(options(connect, self.time))).map_err(words)?;
-        // What stops the sending stops the answer, too, which says why.
-        let mut sending = pin!(send(body, self.body));
-        let mut receiving = pin!(self.receive(response, received));
-        let mut is_sent = false;
-        poll_fn(|context| {
-            is_sent = is_sent || sending.as_mut().poll(context).is_ready();
-            receiving.as_mut().poll(context)
-        })
-        .await
-    }
-
-    fn request(&self) -> Result<OutgoingRequest, String> {
-        let mut fields = vec![("content-length".to_owned(), self.body.len().to_string().into_bytes())];
-        let own = self.headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
-        fields.extend(own);
+    fn request(&mut self) -> Result<OutgoingRequest, String> {
+        let mut fields = mem::take(&mut self.headers);
+        fields.push(field("content-length", self.body.len().to_string()));
         let fields =
             Fields::from_list(&fields).map_err(|error| format!("the host refused a header: {error}"))?;
         let scheme = if self.url.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
@@ -122,58 +120,80 @@ impl Call<'_> {
         request.set_path_with_query(Some(path)).map_err(|()| refused("path"))?;
         Ok(request)
     }
+}
 
-    async fn receive(
-        &self,
-        response: FutureIncomingResponse,
-        received: &Cell<Option<usize>>,
-    ) -> Result<Answer, String> {
-        let words = |code| words(code, self.time.min(CONNECT), self.time);
-        AsyncPollable::new(response.subscribe()).wait_for().await;
-        let Some(Ok(result)) = response.get() else { return Err("the host gave no answer".into()) };
-        let response = result.map_err(words)?;
-        received.set(Some(0));
-        let headers = response.headers().entries();
-        let mut answer = Answer { status: response.status(), headers, ..Answer::default() };
-        let most = if answer.is_success() { self.most } else { EXCERPT };
-        let declared = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
-        if answer.is_success() && declared.is_some_and(|declared| declared > most) {
-            return Ok(answer);
-        }
-        let room = ROOM.with(Rc::clone);
-        let needed = declared.unwrap_or(most).min(most);
-        let _taken = room.take(if needed > LARGE { needed } else { 0 }).await;
-        // A stream is dropped before its body, and its pollable before it: the order matters.
-        let Ok(body) = response.consume() else { return Err(refused("answer's body")) };
-        let Ok(stream) = body.stream() else { return Err(refused("answer's body")) };
-        let pollable = AsyncPollable::new(stream.subscribe());
-        let broken = loop {
-            match stream.read(READ) {
-                // Nothing yet: only `Closed` is the end.
-                Ok(chunk) if chunk.is_empty() => pollable.wait_for().await,
-                Ok(mut chunk) => {
-                    let rest = most - answer.body.len();
-                    let is_all = chunk.len() <= rest;
-                    chunk.truncate(rest);
-                    answer.body.append(&mut chunk);
-                    received.set(Some(answer.body.len()));
-                    if !is_all {
-                        return Ok(answer);
-                    }
-                }
-                Err(StreamError::Closed) => break None,
-                Err(StreamError::LastOperationFailed(error)) => break Some(http_error_code(&error)),
-            }
-        };
-        let is_short = declared.is_some_and(|declared| answer.body.len() < declared);
-        answer.is_whole = broken.is_none() && !is_short;
-        if answer.is_success() && !answer.is_whole {
-            let of = declared.map(|declared| format!(" of {declared}")).unwrap_or_default();
-            let why = broken.flatten().map(|code| format!(" ({})", words(code))).unwrap_or_default();
-            return Err(format!("its answer broke off after {}{of} bytes{why}", answer.body.len()));
-        }
-        Ok(answer)
+/// Sends a request and receives its answer. `received` is how much of the answer's body has come, as soon as the
+/// answer has begun.
+async fn exchange(
+    request: OutgoingRequest,
+    bytes: &[u8],
+    time: Duration,
+    most: usize,
+    received: &Cell<Option<usize>>,
+) -> Result<Answer, String> {
+    let body = request.body().map_err(|()| refused("body"))?;
+    let response = handle(request, Some(options(time))).map_err(|code| words(code, time))?;
+    // What stops the sending stops the answer, too, which says why.
+    let mut sending = pin!(send(body, bytes));
+    let mut receiving = pin!(receive(response, time, most, received));
+    let mut is_sent = false;
+    poll_fn(|context| {
+        is_sent = is_sent || sending.as_mut().poll(context).is_ready();
+        receiving.as_mut().poll(context)
+    })
+    .await
+}
+
+async fn receive(
+    response: FutureIncomingResponse,
+    time: Duration,
+    most: usize,
+    received: &Cell<Option<usize>>,
+) -> Result<Answer, String> {
+    AsyncPollable::new(response.subscribe()).wait_for().await;
+    let Some(Ok(result)) = response.get() else { return Err("the host gave no answer".into()) };
+    let response = result.map_err(|code| words(code, time))?;
+    received.set(Some(0));
+    let headers = response.headers().entries();
+    let mut answer = Answer { status: response.status(), headers, ..Answer::default() };
+    let most = if answer.is_success() { most } else { EXCERPT };
+    let declared = answer.header("content-length").and_then(|length| length.parse::<usize>().ok());
+    if answer.is_success() && declared.is_some_and(|declared| declared > most) {
+        return Ok(answer);
     }
+    let room = ROOM.with(Rc::clone);
+    let needed = declared.unwrap_or(most).min(most);
+    let _taken = room.take(if needed > LARGE { needed } else { 0 }).await;
+    // A stream is dropped before its body, and its pollable before it: the order matters.
+    let Ok(body) = response.consume() else { return Err(refused("answer's body")) };
+    let Ok(stream) = body.stream() else { return Err(refused("answer's body")) };
+    let pollable = AsyncPollable::new(stream.subscribe());
+    let broken = loop {
+        match stream.read(READ) {
+            // Nothing yet: only `Closed` is the end.
+            Ok(chunk) if chunk.is_empty() => pollable.wait_for().await,
+            Ok(mut chunk) => {
+                let rest = most - answer.body.len();
+                let is_all = chunk.len() <= rest;
+                chunk.truncate(rest);
+                answer.body.append(&mut chunk);
+                received.set(Some(answer.body.len()));
+                if !is_all {
+                    return Ok(answer);
+                }
+            }
+            Err(StreamError::Closed) => break None,
+            Err(StreamError::LastOperationFailed(error)) => break Some(http_error_code(&error)),
+        }
+    };
+    let is_short = declared.is_some_and(|declared| answer.body.len() < declared);
+    answer.is_whole = broken.is_none() && !is_short;
+    if answer.is_success() && !answer.is_whole {
+        let of = declared.map(|declared| format!(" of {declared}")).unwrap_or_default();
+        let why = broken.flatten().map(|code| format!(" ({})", words(code, time))).unwrap_or_default();
+        return Err(format!("its answer broke off after {}{of} bytes{why}", answer.body.len()));
+    }
+    Ok(answer)
 }
 
 impl Answer {
@@ -188,12 +208,12 @@ impl Answer {
     }
 
     /// How long its `Retry-After` asks to wait ([RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)):
-    /// seconds, or a date. At most a day.
-    pub fn retry_after(&self, now: Time) -> Option<Duration> {
+    /// seconds, or a date. At most a day. `begun` is when it was called.
+    pub fn retry_after(&self, begun: Time) -> Option<Duration> {
         let value = self.header("retry-after")?;
         let time = match value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty() {
             true => Duration::from_secs(value.parse().unwrap_or(u64::MAX)),
-            false => date(value)?.since(now),
+            false => date(value)?.since(begun + self.took),
         };
         Some(time.min(LONGEST_RETRY))
     }
@@ -267,10 +287,10 @@ async fn send(body: OutgoingBody, bytes: &[u8]) {
 }
 
 /// The host's own time limits, as far as it has any: a call ends by its own in any case.
-fn options(connect: Duration, time: Duration) -> RequestOptions {
+fn options(time: Duration) -> RequestOptions {
     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let options = RequestOptions::new();
-    let _ = options.set_connect_timeout(Some(nanoseconds(connect)));
+    let _ = options.set_connect_timeout(Some(nanoseconds(time.min(CONNECT))));
     let _ = options.set_first_byte_timeout(Some(nanoseconds(time)));
     let _ = options.set_between_bytes_timeout(Some(nanoseconds(time)));
     options
@@ -283,8 +303,8 @@ fn refused(part: &str) -> String {
 /// What a host's error means ([wasi:http/types.error-code]).
 ///
 /// [wasi:http/types.error-code]: https://github.com/WebAssembly/wasi-http/blob/main/wit/types.wit
-fn words(code: ErrorCode, connect: Duration, time: Duration) -> String {
-    let [connect, time] = [connect, time].map(humantime::format_duration);
+fn words(code: ErrorCode, time: Duration) -> String {
+    let [connect, time] = [time.min(CONNECT), time].map(humantime::format_duration);
     let text = match code {
         ErrorCode::DnsTimeout => "looking up its name took too long",
         ErrorCode::DnsError(_) => "its name has no address",
@@ -321,7 +341,13 @@ mod tests {
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
         let headers = headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
-        Answer { status, headers: headers.collect(), body: body.into(), is_whole: true }
+        Answer {
+            status,
+            headers: headers.collect(),
+            body: body.into(),
+            is_whole: true,
+            took: Duration::from_secs(1),
+        }
     }
 
     #[test]
@@ -330,7 +356,7 @@ mod tests {
         let after = |value: &str| answer(429, &[("Retry-After", value)], "").retry_after(now);
         assert_eq!(after("2"), Some(Duration::from_secs(2)));
         assert_eq!(after(" 0 "), Some(Duration::ZERO));
-        assert_eq!(after("Sun, 06 Nov 1994 08:50:07 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(after("Sun, 06 Nov 1994 08:50:07 GMT"), Some(Duration::from_secs(29)));
         assert_eq!(after("Sat, 05 Nov 1994 08:50:07 GMT"), Some(Duration::ZERO));
         for long in ["86401", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
             assert_eq!(after(long), Some(Duration::from_secs(86_400)), "{long}");

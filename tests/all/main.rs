@@ -8,6 +8,7 @@ mod cluster;
 mod host;
 mod recorder;
 mod server;
+mod upstream;
 mod wire;
 
 mod acks;
@@ -33,5 +34,6 @@ mod spin_manifest;
 mod standing;
 mod storage;
 mod time;
+mod upstreams;
 mod webhooks;
 mod world;

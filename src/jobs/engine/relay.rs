@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
-use crate::jobs::outgoing::Call;
+use crate::jobs::outgoing::{Call, field};
 use crate::jobs::store::Result;
 use crate::log;
 
@@ -27,8 +27,7 @@ impl Engine {
 /// `POST {base}/drain`.
 async fn ask(base: &str, token: Option<&str>) -> std::result::Result<(), String> {
     let url = format!("{base}/drain").parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
-    let bearer = token.map(|token| format!("Bearer {token}"));
-    let headers = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
+    let headers = token.map(|token| field("authorization", format!("Bearer {token}"))).into_iter().collect();
     let answer = Call { url: &url, headers, body: b"", time: ANSWER, most: 0 }.send().await?;
     if answer.is_success() { Ok(()) } else { Err(format!("it answered {}", answer.words())) }
 }

@@ -134,16 +134,19 @@ async fn step(drain: &Drain<'_>, job: &mut Job) -> Result<()> {
         }
     }
     fault::trace("step", job.id, job.run.version);
-    let result = match Worker::find(&job.input.worker) {
+    // What a worker needs is in a box of its own: a lane is as large as the most that it may need, also while it
+    // waits.
+    let now = engine.clock.now();
+    let result = match Worker::find(&job.input.worker, &engine.config) {
         Ok(worker) if drain.is_for_suspects() => {
             job.run.alone = true;
             drain.save(job).await?;
             let snapshot = job.clone();
-            let result = alone(drain, job, worker.step(&snapshot)).await;
+            let result = Box::pin(alone(drain, job, worker.step(&snapshot, now))).await;
             job.run.alone = false;
             result
         }
-        Ok(worker) => worker.step(job).await,
+        Ok(worker) => Box::pin(worker.step(job, now)).await,
         Err(problem) => Err(Failure::Fatal(problem.detail().to_owned())),
     };
     conclude(drain, job, result);

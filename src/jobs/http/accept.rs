@@ -30,7 +30,7 @@ pub fn accept(
     host: &dyn Host,
 ) -> Result<(Id, bool), Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let kind = Worker::find(worker)?;
+    let kind = Worker::find(worker, config)?;
     let headers = request.headers();
     check_encoding(headers)?;
     let content_type = fields::one(headers, "content-type")?;
@@ -40,6 +40,7 @@ pub fn accept(
     let input = Input {
         worker: worker.into(),
         content_type: content_type.map(str::to_owned),
+        headers: kind.headers(headers),
         notify: notify::targets(headers, config)?,
         key: key(request, worker)?,
         request: String::new(),

@@ -2,7 +2,6 @@
 
 mod mail;
 mod pattern;
-mod url;
 mod webhook;
 
 use std::time::Duration;
@@ -11,10 +10,10 @@ use crate::jobs::config::Config;
 use crate::jobs::http::fields::percent_decoded;
 use crate::jobs::job::Job;
 use crate::jobs::time::Time;
+use crate::jobs::url::Url;
 use crate::mail::Address;
 use crate::{HeaderMap, Problem, StatusCode};
 pub use pattern::Pattern;
-use url::Url;
 pub use webhook::{Secret, secrets};
 
 /// Whom a job's end is told to.

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::url::{Host, Url, host_and_port};
+use crate::jobs::url::{Host, Url, host_and_port};
 use crate::mail::Address;
 
 /// Targets that are allowed.

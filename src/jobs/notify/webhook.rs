@@ -5,20 +5,19 @@
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64ct::{Base64, Base64Unpadded, Encoding};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::Untold;
-use super::url::Url;
 use crate::HeaderMap;
 use crate::jobs::config::Config;
 use crate::jobs::http::links::Links;
 use crate::jobs::http::status;
 use crate::jobs::job::{Job, State};
-use crate::jobs::outgoing::Call;
+use crate::jobs::outgoing::{Call, field};
 use crate::jobs::time::Time;
+use crate::jobs::url::Url;
 
 /// How long a receiver may take; the specification recommends 15 to 30 s.
 const TIME: Duration = Duration::from_secs(15);
@@ -50,7 +49,9 @@ pub fn secrets(text: &str) -> Result<Vec<Secret>, String> {
         ));
     }
     let secret = |(index, text): (usize, &&str)| {
-        let bytes = text.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
+        let bytes = text
+            .strip_prefix("whsec_")
+            .and_then(|text| Base64Unpadded::decode_vec(text.trim_end_matches('=')).ok());
         let secret = bytes.filter(|bytes| (24..=64).contains(&bytes.len())).map(Secret);
         secret.ok_or_else(|| {
             let (number, count) = (index + 1, parts.len());
@@ -66,7 +67,7 @@ fn sign(secrets: &[Secret], id: &str, timestamp: u64, body: &str) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
         mac.update(format!("{id}.{timestamp}.").as_bytes());
         mac.update(body.as_bytes());
-        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+        format!("v1,{}", Base64::encode_string(&mac.finalize().into_bytes()))
     };
     secrets.iter().map(one).collect::<Vec<_>>().join(" ")
 }
@@ -81,13 +82,12 @@ pub async fn send(job: &Job, index: usize, url: &Url, config: &Config, now: Time
     let timestamp = now.0 / 1000;
     let signatures = sign(&config.webhook_secrets, &id, timestamp, &body);
     let headers = vec![
-        ("content-type", "application/json"),
-        ("user-agent", concat!("afterack/", env!("CARGO_PKG_VERSION"))),
-        ("webhook-id", &id),
-        ("webhook-signature", &signatures),
+        field("content-type", "application/json"),
+        field("user-agent", concat!("afterack/", env!("CARGO_PKG_VERSION"))),
+        field("webhook-id", id),
+        field("webhook-timestamp", timestamp.to_string()),
+        field("webhook-signature", signatures),
     ];
-    let timestamp = timestamp.to_string();
-    let headers = headers.into_iter().chain([("webhook-timestamp", timestamp.as_str())]).collect();
     let call = Call { url: &url.uri, headers, body: body.as_bytes(), time: TIME, most: 0 };
     let answer = call.send().await.map_err(failed)?;
     if answer.is_success() {

@@ -4,17 +4,24 @@
 //! the instance, so that any invocation can run the next step.
 
 mod demo;
+mod http;
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use super::config::Config;
 use super::job::{Input, Job, Progress};
-use crate::{Problem, StatusCode};
+use super::time::Time;
+use crate::{HeaderMap, Problem, StatusCode};
+pub use http::Upstream;
 
 /// A kind of job.
 #[derive(Debug)]
 pub enum Worker {
     /// Sleeps or computes for as long as its input says.
     Demo,
+    /// Is done by this upstream, whose answer has at most so many bytes.
+    Http(Rc<Upstream>, usize),
 }
 
 /// What comes after a step.
@@ -49,11 +56,16 @@ impl Worker {
     ///
     /// # Errors
     /// A 404 problem that names it and the ones there are.
-    pub fn find(name: &str) -> Result<Worker, Problem> {
-        match name {
-            "demo" => Ok(Worker::Demo),
-            _ => {
-                let detail = format!("no worker `{name}` (available: demo)");
+    pub fn find(name: &str, config: &Config) -> Result<Worker, Problem> {
+        if name == "demo" {
+            return Ok(Worker::Demo);
+        }
+        match config.upstreams.iter().find(|upstream| upstream.name == name) {
+            Some(upstream) => Ok(Worker::Http(upstream.clone(), config.body as usize)),
+            None => {
+                let names: String =
+                    config.upstreams.iter().map(|upstream| format!(", {}", upstream.name)).collect();
+                let detail = format!("no worker `{name}` (available: demo{names})");
                 Err(Problem::new(StatusCode::NOT_FOUND, detail))
             }
         }
@@ -63,13 +75,25 @@ impl Worker {
     pub fn check(&self, input: &Input) -> Result<(), String> {
         match self {
             Worker::Demo => demo::Task::parse(&input.body).map(drop),
+            Worker::Http(..) => Ok(()),
         }
     }
 
-    /// Does one step.
-    pub async fn step(&self, job: &Job) -> Result<Next, Failure> {
+    /// The fields of a request that are to be recorded for it.
+    pub fn headers(&self, headers: &HeaderMap) -> Vec<(String, String)> {
+        match self {
+            Worker::Demo => Vec::new(),
+            Worker::Http(..) => http::forwarded(headers),
+        }
+    }
+
+    /// Does one step, which begins now.
+    pub async fn step(&self, job: &Job, now: Time) -> Result<Next, Failure> {
         match self {
             Worker::Demo => demo::step(job).await,
+            Worker::Http(upstream, most) => {
+                http::call(upstream, job.id, &job.input, *most, now).await.map(Next::Done)
+            }
         }
     }
 }

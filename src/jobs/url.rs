@@ -1,5 +1,5 @@
-//! The URLs of webhooks. They come from clients and lead anywhere, so that they are read strictly: what two
-//! programs could read differently is refused.
+//! The URLs of webhooks and upstreams. Those of webhooks come from clients and lead anywhere, so that they are read
+//! strictly: what two programs could read differently is refused.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +13,7 @@ const LONGEST: usize = 2048;
 /// Names below which there is nothing public: RFC 6761, RFC 6762, RFC 8375, and ICANN's reserved one.
 const LOCAL: [&str; 4] = ["localhost", "local", "home.arpa", "internal"];
 
-/// Where a webhook goes.
+/// Where a call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     pub uri: Uri,
@@ -37,7 +37,7 @@ impl Url {
             return Err("too long (limit 2048 bytes)");
         }
         if text.contains(['#', '\\']) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("character not allowed in a target (a fragment is none)");
+            return Err("character not allowed (a fragment is none)");
         }
         let uri: Uri = text.parse().map_err(|_| "invalid URL (expected https://host/path)")?;
         let is_https = match uri.scheme_str() {
