@@ -7,6 +7,7 @@ mod cluster;
 #[expect(dead_code, unused_macros, unused_imports, reason = "the tests use more of it")]
 #[path = "../tests/all/host.rs"]
 mod host;
+mod http_costs;
 mod job_costs;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/all/jobs.rs"]
@@ -20,6 +21,9 @@ mod server;
 mod spin_costs;
 mod step_costs;
 #[expect(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/all/upstream.rs"]
+mod upstream;
+#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/all/wire.rs"]
 mod wire;
 
@@ -32,7 +36,7 @@ use host::{Host, Kind, REUSE, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
-    let benches: [(&str, fn()); 18] = [
+    let benches: [(&str, fn()); 20] = [
         ("sizes", sizes),
         ("time-to-ack", || time_to_ack("", 0.85)),
         ("time-to-ack", || time_to_ack(&options_of_make_up(), 1.15)),
@@ -49,6 +53,8 @@ fn main() {
         ("sleeping-jobs", job_costs::sleeping_jobs),
         ("throughput", job_costs::throughput),
         ("steps", step_costs::all),
+        ("upstream", http_costs::throughput),
+        ("calls", http_costs::calls_in_flight),
         ("spin", spin_costs::all),
         ("postgres", postgres_costs::all),
     ];

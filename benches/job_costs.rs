@@ -255,7 +255,7 @@ pub fn much_to_remove() {
 }
 
 /// Longer than the host keeps an instance that nobody needs.
-const IDLE: Duration = Duration::from_secs(3);
+pub const IDLE: Duration = Duration::from_secs(3);
 
 /// Memory of jobs that sleep, 250 in each of 4 instances.
 pub fn sleeping_jobs() {

@@ -2,4 +2,4 @@
 
 use crate::jobs::{Service, demo};
 
-crate::jobs!(Service::new().worker(demo()));
+crate::jobs!(Service::new().worker(demo()).upstreams());

@@ -8,7 +8,9 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::notify::{Pattern, Secret, secrets};
 use super::store::{Location, SLOTS};
+use super::worker::Upstream;
 use crate::mail::{Address, MailError, Smtp};
 use crate::{BODY_LIMIT, IDLE, Problem, StatusCode};
 
@@ -43,7 +45,7 @@ pub struct Config {
     pub keep: Duration,
     /// `AFTERACK_NOTIFY_FOR`: how long telling a target is tried.
     pub notify_for: Duration,
-    /// `AFTERACK_BODY`: the largest input, in bytes.
+    /// `AFTERACK_BODY`: the largest input and the largest answer of an upstream, in bytes.
     pub body: u64,
     /// `AFTERACK_IDLE`: how long an upload may make no progress.
     pub idle: Duration,
@@ -57,8 +59,12 @@ pub struct Config {
     pub smtp: Option<Smtp>,
     /// `AFTERACK_MAIL_FROM`: whom the mail is from.
     pub mail_from: Option<Address>,
-    /// `AFTERACK_NOTIFY_ALLOW`: whom it may go to, patterns with `*` at one end of the address.
-    pub notify_allow: Vec<String>,
+    /// `AFTERACK_NOTIFY_ALLOW`: who may be told of a job's end, by mail or by webhook.
+    pub notify_allow: Vec<Pattern>,
+    /// `AFTERACK_WEBHOOK_SECRET`: what webhooks are signed with.
+    pub webhook_secrets: Vec<Secret>,
+    /// `AFTERACK_UPSTREAM_<NAME>`: what jobs are forwarded to.
+    pub upstreams: Vec<Rc<Upstream>>,
 }
 
 impl Default for Config {
@@ -86,6 +92,8 @@ impl Default for Config {
             smtp: None,
             mail_from: None,
             notify_allow: Vec::new(),
+            webhook_secrets: Vec::new(),
+            upstreams: Vec::new(),
         }
     }
 }
@@ -132,7 +140,11 @@ impl Config {
                 "SMTP" => server(&value).map(|server| config.smtp = Some(server)),
                 "MAIL_FROM" => address(&value).map(|address| config.mail_from = Some(address)),
                 "NOTIFY_ALLOW" => patterns(&value).map(|patterns| config.notify_allow = patterns),
-                _ => Err("unknown setting".into()),
+                "WEBHOOK_SECRET" => secrets(&value).map(|secrets| config.webhook_secrets = secrets),
+                _ => match setting.strip_prefix("UPSTREAM_") {
+                    Some(name) => Upstream::parse(name, &value).and_then(|one| config.add(one)),
+                    None => Err("unknown setting".into()),
+                },
             };
             mistakes.extend(result.err().map(wrong));
         }
@@ -143,6 +155,14 @@ impl Config {
             mistakes.push(format!("AFTERACK_LEASE: {lease} is more than half of AFTERACK_BUDGET, {budget}"));
         }
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
+    }
+
+    fn add(&mut self, upstream: Upstream) -> Result<(), String> {
+        if self.upstreams.iter().any(|other| other.name == upstream.name) {
+            return Err(format!("two upstreams are called `{}`", upstream.name));
+        }
+        self.upstreams.push(Rc::new(upstream));
+        Ok(())
     }
 }
 
@@ -196,7 +216,7 @@ fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
 }
 
 /// `500ms`, `30s`, `5m`, `7d`. At least 1 ms, at most a year.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     const RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(366 * 24 * 3600);
     let time = humantime::parse_duration(text)
         .map_err(|_| format!("invalid duration `{text}` (expected e.g. 500ms, 30s, 5m, 7d)"))?;
@@ -288,12 +308,8 @@ fn address(text: &str) -> Result<Address, String> {
     text.parse().map_err(|error: MailError| error.to_string())
 }
 
-fn patterns(text: &str) -> Result<Vec<String>, String> {
-    let wrong = |pattern: &&str| !pattern.starts_with("mailto:");
-    match text.split_whitespace().find(wrong) {
-        Some(pattern) => Err(format!("invalid pattern `{pattern}` (expected e.g. mailto:*@example.com)")),
-        None => Ok(text.split_whitespace().map(str::to_ascii_lowercase).collect()),
-    }
+fn patterns(text: &str) -> Result<Vec<Pattern>, String> {
+    text.split_whitespace().map(str::parse).collect()
 }
 
 #[cfg(test)]
@@ -313,7 +329,10 @@ pub mod tests {
             ("AFTERACK_SMTP", "smtp://127.0.0.1:2525"),
             ("AFTERACK_MAIL_FROM", "afterack@localhost"),
             ("AFTERACK_NOTIFY_ALLOW", "mailto:*@example.com mailto:Boss@example.org"),
+            ("AFTERACK_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
             ("AFTERACK_STORE", "dir:/var/jobs"),
+            ("AFTERACK_UPSTREAM_SLOW_REPORT", "http://127.0.0.1:9000/report timeout=1m"),
+            ("AFTERACK_UPSTREAM_mail", "https://example.org/mail"),
             ("AFTERACK_LANES", "250"),
             ("AFTERACK_LEASE", "1m"),
             ("AFTERACK_BACKOFF", "10ms..2s"),
@@ -329,7 +348,10 @@ pub mod tests {
         assert_eq!(config.body, 65_536);
         assert_eq!(config.token.as_deref(), Some("s3cret"));
         assert_eq!(config.smtp.unwrap().to_string(), "127.0.0.1:2525");
-        assert_eq!(config.notify_allow, ["mailto:*@example.com", "mailto:boss@example.org"]);
+        let allowed = ["mailto:*@example.com", "mailto:boss@example.org"];
+        assert_eq!(config.notify_allow, allowed.map(|text| Pattern::Mail(text.into())));
+        assert_eq!(config.webhook_secrets.len(), 1);
+        assert!(config.upstreams.iter().map(|upstream| &*upstream.name).eq(["slow-report", "mail"]));
     }
 
     #[test]
@@ -338,7 +360,8 @@ pub mod tests {
             ("AFTERACK_BODY", "lots"),
             ("AFTERACK_SMTP", "http://mail"),
             ("AFTERACK_MAIL_FROM", "me"),
-            ("AFTERACK_NOTIFY_ALLOW", "https://*"),
+            ("AFTERACK_NOTIFY_ALLOW", "https://*x"),
+            ("AFTERACK_WEBHOOK_SECRET", "whsec_"),
             ("AFTERACK_TOKEN", ""),
             ("AFTERACK_TOKN", "x"),
             ("AFTERACK_STORE", "sqlite"),
@@ -350,13 +373,19 @@ pub mod tests {
             ("AFTERACK_SELF", "http://a:b@localhost"),
             ("AFTERACK_BACKOFF", "5m..1s"),
             ("AFTERACK_ORIGINS", "https://a.org/"),
+            ("AFTERACK_UPSTREAM_REPORT", "127.0.0.1:9000"),
+            ("AFTERACK_UPSTREAM_RETRY", "http://127.0.0.1:9000"),
+            ("AFTERACK_UPSTREAM_MAIL", "http://127.0.0.1:9000"),
+            ("AFTERACK_UPSTREAM_mail", "http://127.0.0.1:9000"),
+            ("AFTERACK_UPSTREAM_SLOW", "http://127.0.0.1:9000 timeout=slow"),
         ])
         .unwrap_err();
         for (mistake, text) in mistakes.iter().zip([
             "AFTERACK_BODY: invalid size `lots` (expected e.g. 1000, 64KiB, 1MiB)",
             "AFTERACK_SMTP: ",
             "AFTERACK_MAIL_FROM: ",
-            "AFTERACK_NOTIFY_ALLOW: invalid pattern `https://*`",
+            "AFTERACK_NOTIFY_ALLOW: invalid pattern `https://*x`",
+            "AFTERACK_WEBHOOK_SECRET: invalid secret 1 of 1",
             "AFTERACK_TOKEN: empty",
             "AFTERACK_TOKN: unknown setting",
             "AFTERACK_STORE: invalid store `sqlite`",
@@ -368,10 +397,14 @@ pub mod tests {
             "AFTERACK_SELF: invalid URL `http://a:b@localhost`",
             "AFTERACK_BACKOFF: invalid range `5m..1s`",
             "AFTERACK_ORIGINS: invalid origin `https://a.org/`",
+            "AFTERACK_UPSTREAM_REPORT: invalid URL `127.0.0.1:9000`",
+            "AFTERACK_UPSTREAM_RETRY: `retry` is taken",
+            "AFTERACK_UPSTREAM_mail: two upstreams are called `mail`",
+            "AFTERACK_UPSTREAM_SLOW: invalid duration `slow`",
         ]) {
             assert!(mistake.starts_with(text), "{mistake}");
         }
-        assert_eq!(mistakes.len(), 15);
+        assert_eq!(mistakes.len(), 20);
     }
 
     #[test]

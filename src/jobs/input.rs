@@ -34,6 +34,12 @@ impl Input {
         self.content_type.as_deref()
     }
 
+    /// A field of the request, if [`Worker::headers`](super::Worker::headers) has named it and it came.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let header = self.headers.iter().find(|header| header.0.eq_ignore_ascii_case(name));
+        header.map(|(_, value)| value.as_str())
+    }
+
     /// The text that they are.
     ///
     /// # Errors

@@ -60,6 +60,9 @@ pub struct Input {
     pub worker: String,
     /// The request's `Content-Type`.
     pub content_type: Option<String>,
+    /// Fields of the request that its worker is to have, by their names in lower case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
     /// Whom the job's end is told to: URIs.
     pub notify: Vec<String>,
     /// The digest of its idempotency key, if it has one.

@@ -23,11 +23,14 @@ mod host;
 mod http;
 mod input;
 mod job;
+mod limit;
 mod notify;
+mod outgoing;
 mod service;
 mod store;
 mod submit;
 mod time;
+mod url;
 mod worker;
 
 #[doc(hidden)]

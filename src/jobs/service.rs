@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::http;
-use super::worker::{Worker, Workers};
+use super::worker::{Worker, Workers, upstream};
 use crate::{BODY_LIMIT, Bytes, IDLE, Reply, Request};
 
 /// Makes workers the component's [`wasi:http/incoming-handler`](https://github.com/WebAssembly/wasi-http): a service
@@ -81,6 +81,8 @@ type Routes = Rc<dyn Fn(Request<Bytes>, Reply) -> Pin<Box<dyn Future<Output = Re
 pub struct Service {
     pub(crate) workers: Rc<Workers>,
     pub(crate) routes: Option<Routes>,
+    /// What is wrong with the upstreams that the settings name.
+    pub(crate) mistake: Option<String>,
 }
 
 impl Service {
@@ -95,6 +97,24 @@ impl Service {
     /// If another one has its name, or that is not 1 to 64 characters of `a-z 0-9 - _ .`, or is `retry`.
     pub fn worker(mut self, worker: Worker) -> Service {
         Rc::make_mut(&mut self.workers).add(worker);
+        self
+    }
+
+    /// Adds a worker for each upstream that the settings name: `AFTERACK_UPSTREAM_REPORT=http://…` makes
+    /// `POST /jobs/report` a job that another program does. An upstream of another worker's name is a mistake in the
+    /// settings, and every answer says so; so call this last.
+    pub fn upstreams(mut self) -> Service {
+        let Ok(config) = Config::get() else { return self };
+        for one in &config.upstreams {
+            if self.workers.find(&one.name).is_ok() {
+                let variable = one.name.to_ascii_uppercase().replace('-', "_");
+                let mistake =
+                    format!("AFTERACK_UPSTREAM_{variable}: `{}` is a worker of this service", one.name);
+                self.mistake.get_or_insert(mistake);
+            } else {
+                self = self.worker(upstream(one.clone(), config.body as usize));
+            }
+        }
         self
     }
 

@@ -8,6 +8,7 @@ mod cluster;
 mod host;
 mod recorder;
 mod server;
+mod upstream;
 mod wire;
 
 mod acks;
@@ -34,6 +35,7 @@ mod spin_manifest;
 mod standing;
 mod storage;
 mod time;
-
+mod upstreams;
+mod webhooks;
 mod workers;
 mod world;

@@ -6,6 +6,7 @@ use super::Engine;
 use crate::jobs::config::Config;
 use crate::jobs::job::{Id, Input};
 use crate::jobs::store::Put;
+use crate::jobs::worker::Worker;
 use crate::{HeaderValue, Problem, StatusCode, header};
 
 /// The longest idempotency key, in bytes.
@@ -53,12 +54,12 @@ impl Engine {
         }
     }
 
-    /// Checks that there is this worker.
+    /// The worker of this name.
     ///
     /// # Errors
     /// A 404 problem that names it and the ones there are.
-    pub fn check_worker(&self, name: &str) -> Result<(), Problem> {
-        self.workers.find(name).map(drop)
+    pub fn worker(&self, name: &str) -> Result<&Worker, Problem> {
+        self.workers.find(name)
     }
 
     pub fn config(&self) -> &Config {

@@ -36,6 +36,7 @@ use super::worker::{Terms, Workers};
 use crate::{Problem, StatusCode, log};
 use adopt::Seen;
 use drain::Drain;
+pub use room::Room;
 
 /// How often a drain and the watch look around.
 const LOOK: Duration = Duration::from_millis(50);

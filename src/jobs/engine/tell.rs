@@ -31,7 +31,8 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
     for (index, (uri, tell)) in job.input.notify.iter().zip(&job.run.tells).enumerate() {
         if tell.state == TellState::Waiting && tell.due <= now && !begins_again {
             let (told, uri) = (told.clone(), uri.clone());
-            lanes.push(async move { (index, notify::tell(&told, index, &uri, &engine.config).await) });
+            let now = engine.clock.now();
+            lanes.push(async move { (index, notify::tell(&told, index, &uri, &engine.config, now).await) });
         }
     }
     while !lanes.is_empty() && !begins_again {
@@ -63,16 +64,17 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
 
 /// Notes what came of telling a target.
 fn note(engine: &Engine, job: &mut Job, index: usize, result: std::result::Result<(), Untold>) {
-    let (now, id, uri) = (engine.clock.now(), job.id, &job.input.notify[index]);
+    let (now, id, uri) = (engine.clock.now(), job.id, notify::shown(&job.input.notify[index]));
     let finished = job.run.end.as_ref().map_or(now, |end| end.finished);
     let tell = &mut job.run.tells[index];
     tell.attempts += 1;
-    let Err(Untold { error, is_temporary }) = result else {
+    let Err(Untold { error, is_temporary, delay }) = result else {
         tell.state = TellState::Delivered;
         tell.error = None;
         return;
     };
-    let wait = engine.backoff(tell.attempts, &(*engine.config.backoff.start()..=LONGEST_TELL));
+    let backoff = engine.backoff(tell.attempts, &(*engine.config.backoff.start()..=LONGEST_TELL));
+    let wait = backoff.max(delay.unwrap_or_default());
     tell.due = now + wait;
     if is_temporary && tell.due <= finished + engine.config.notify_for {
         log::error(format_args!("job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis()));

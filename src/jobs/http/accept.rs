@@ -8,12 +8,13 @@ use crate::{Bytes, HeaderMap, HeaderValue, Problem, Request, StatusCode, header}
 
 /// Checks a request and records it as a job: its id, and whether it is a new one.
 pub fn accept(request: &Request<Bytes>, worker: &str, engine: &Engine) -> Result<(Id, bool), Problem> {
-    engine.check_worker(worker)?;
+    let kind = engine.worker(worker)?;
     let headers = request.headers();
     check_encoding(headers)?;
     let input = Input {
         worker: worker.into(),
         content_type: fields::one(headers, "content-type")?.map(str::to_owned),
+        headers: kind.kept(headers),
         notify: notify::targets(headers, engine.config())?,
         size: request.body().len(),
         body: request.body().to_vec(),

@@ -7,10 +7,10 @@ mod accept;
 mod answers;
 pub mod cors;
 pub mod fields;
-mod links;
+pub mod links;
 mod metrics;
 mod prefer;
-mod status;
+pub mod status;
 mod ticket;
 mod waiting;
 
@@ -51,9 +51,10 @@ enum Answer {
 
 /// Answers a request, and then works on what is due.
 pub async fn handle(service: &jobs::Service, request: Request<Bytes>, reply: Reply) {
-    let config = match Config::get() {
-        Ok(config) => config,
-        Err(problem) => {
+    let wrong = |detail: &String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail);
+    let config = match (Config::get(), service.mistake.as_ref().map(wrong)) {
+        (Ok(config), None) => config,
+        (Err(problem), _) | (_, Some(problem)) => {
             log::error(problem.detail());
             reply.answer(problem.into()).await;
             return;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::links::Links;
 use crate::jobs::engine::state_of;
-use crate::jobs::job::{Id, Input, Run, State, Tell};
+use crate::jobs::job::{Id, Input, Job, Run, State, Tell};
 use crate::jobs::store::Found;
 
 /// All states of a job.
@@ -18,8 +18,14 @@ pub fn brief(id: Id, state: State, links: &Links) -> Value {
 
 /// All that clients may know of a job but its output, whose URL it has.
 pub fn full(found: &Found, links: &Links) -> Value {
-    let (id, input, run) = (found.job.id, &found.job.input, &found.job.run);
-    let state = state_of(found);
+    let mut job = without_targets(&found.job, state_of(found), links);
+    job["notifications"] = notifications(&found.job.input, &found.job.run).into();
+    job
+}
+
+/// The same without whom it is told to, which is what those hear.
+pub fn without_targets(job: &Job, state: State, links: &Links) -> Value {
+    let (id, input, run) = (job.id, &job.input, &job.run);
     let has_begun = matches!(state, State::Running | State::Succeeded);
     json!({
         "id": id.to_string(),
@@ -34,7 +40,6 @@ pub fn full(found: &Found, links: &Links) -> Value {
         "finished": run.end.as_ref().filter(|_| state.is_end()).map(|end| end.finished.to_string()),
         "error": run.error,
         "output": (state == State::Succeeded).then(|| format!("{}/output", links.job(id))),
-        "notifications": notifications(input, run),
     })
 }
 

@@ -9,7 +9,7 @@ use crate::mail::{Address, Mail};
 const EXCERPT: usize = 10_000;
 
 pub async fn send(job: &Job, index: usize, to: &Address, config: &Config) -> Result<(), Untold> {
-    let never = |error: String| Untold { error, is_temporary: false };
+    let never = |error: String| Untold { error, is_temporary: false, delay: None };
     let smtp = config.smtp.as_ref().ok_or_else(|| never("no mail server (see AFTERACK_SMTP)".into()))?;
     let from = config.mail_from.as_ref().ok_or_else(|| never("no sender (see AFTERACK_MAIL_FROM)".into()))?;
     let (subject, text) = words(job);
@@ -18,9 +18,11 @@ pub async fn send(job: &Job, index: usize, to: &Address, config: &Config) -> Res
     let mail = Mail::new(from.as_str(), to.as_str(), subject, text)
         .and_then(|mail| mail.message_id(&id))
         .map_err(|error| never(error.to_string()))?;
-    smtp.send(&mail)
-        .await
-        .map_err(|error| Untold { error: error.to_string(), is_temporary: error.is_temporary() })
+    smtp.send(&mail).await.map_err(|error| Untold {
+        error: error.to_string(),
+        is_temporary: error.is_temporary(),
+        delay: None,
+    })
 }
 
 fn words(job: &Job) -> (&'static str, String) {

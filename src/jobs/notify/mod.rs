@@ -1,18 +1,28 @@
 //! Telling of a job's end: what the `Notify` header asks for.
 
 mod mail;
+mod pattern;
+mod webhook;
+
+use std::time::Duration;
 
 use crate::jobs::config::Config;
 use crate::jobs::http::fields::percent_decoded;
 use crate::jobs::job::Job;
+use crate::jobs::time::Time;
+use crate::jobs::url::Url;
 use crate::mail::Address;
 use crate::{HeaderMap, Problem, StatusCode};
+pub use pattern::Pattern;
+pub use webhook::{Secret, secrets};
 
 /// Whom a job's end is told to.
 #[derive(Debug, PartialEq)]
 pub enum Target {
     /// `mailto:` ([RFC 6068](https://www.rfc-editor.org/rfc/rfc6068)), without header fields.
     Mail(Address),
+    /// `https:` or `http:`.
+    Webhook(Url),
 }
 
 /// Why a target was not told.
@@ -21,6 +31,8 @@ pub struct Untold {
     pub error: String,
     /// Whether it may work another time.
     pub is_temporary: bool,
+    /// How long the target would like to be left alone.
+    pub delay: Option<Duration>,
 }
 
 /// The most targets of a job.
@@ -68,8 +80,11 @@ pub fn check<'a>(uris: impl Iterator<Item = &'a str>, config: &Config) -> Result
 fn parse(uri: &str) -> Result<Target, String> {
     let invalid = |reason: String| format!("`{uri}`: {reason}");
     let (scheme, address) = uri.split_once(':').unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") {
+        return Url::parse(uri).map(Target::Webhook).map_err(|reason| invalid(reason.into()));
+    }
     if !scheme.eq_ignore_ascii_case("mailto") {
-        return Err(invalid("unknown kind of target (expected mailto:address)".into()));
+        return Err(invalid("unknown kind of target (expected mailto:address or https://host/path)".into()));
     }
     if address.contains('?') {
         return Err(invalid("header fields are not supported (expected mailto:address)".into()));
@@ -84,29 +99,46 @@ fn parse(uri: &str) -> Result<Target, String> {
 }
 
 fn allow(target: &Target, config: &Config) -> Result<(), String> {
-    let Target::Mail(address) = target;
-    let uri = format!("mailto:{}", address.as_str().to_ascii_lowercase());
-    let matches = |pattern: &String| match pattern.split_once('*') {
-        Some((start, end)) => {
-            uri.len() >= start.len() + end.len() && uri.starts_with(start) && uri.ends_with(end)
+    let (is_allowed, uri) = match target {
+        Target::Mail(address) => (
+            config.notify_allow.iter().any(|pattern| pattern.allows_mail(address)),
+            format!("mailto:{}", address.as_str().to_ascii_lowercase()),
+        ),
+        Target::Webhook(url) => {
+            (config.notify_allow.iter().any(|pattern| pattern.allows(url)), url.uri.to_string())
         }
-        None => *pattern == uri,
     };
-    if !config.notify_allow.iter().any(matches) {
+    if !is_allowed {
         return Err(format!("Notify target not allowed: `{uri}` (see AFTERACK_NOTIFY_ALLOW)"));
     }
-    match (&config.smtp, &config.mail_from) {
-        (None, _) => Err("Notify target not available: no mail server (see AFTERACK_SMTP)".into()),
-        (_, None) => Err("Notify target not available: no sender (see AFTERACK_MAIL_FROM)".into()),
-        _ => Ok(()),
-    }
+    let missing = match target {
+        Target::Mail(_) if config.smtp.is_none() => "no mail server (see AFTERACK_SMTP)",
+        Target::Mail(_) if config.mail_from.is_none() => "no sender (see AFTERACK_MAIL_FROM)",
+        Target::Webhook(_) if config.webhook_secrets.is_empty() => {
+            "no secret to sign with (see AFTERACK_WEBHOOK_SECRET)"
+        }
+        _ => return Ok(()),
+    };
+    Err(format!("Notify target not available: {missing}"))
 }
 
 /// Tells the target with this index of a job's end.
-pub async fn tell(job: &Job, index: usize, uri: &str, config: &Config) -> Result<(), Untold> {
+pub async fn tell(job: &Job, index: usize, uri: &str, config: &Config, now: Time) -> Result<(), Untold> {
+    let never = |error| Untold { error, is_temporary: false, delay: None };
+    let target = parse(uri).map_err(never)?;
+    // Who has withdrawn a permission expects no more of it.
+    allow(&target, config).map_err(never)?;
+    match target {
+        Target::Mail(to) => mail::send(job, index, &to, config).await,
+        Target::Webhook(url) => webhook::send(job, index, &url, config, now).await,
+    }
+}
+
+/// A target as the log has it: the path of a webhook may be a secret.
+pub fn shown(uri: &str) -> String {
     match parse(uri) {
-        Ok(Target::Mail(to)) => mail::send(job, index, &to, config).await,
-        Err(error) => Err(Untold { error, is_temporary: false }),
+        Ok(Target::Webhook(url)) => url.origin(),
+        _ => uri.to_owned(),
     }
 }
 
@@ -120,6 +152,7 @@ mod tests {
             ("AFTERACK_NOTIFY_ALLOW", allowed),
             ("AFTERACK_SMTP", "smtp://127.0.0.1"),
             ("AFTERACK_MAIL_FROM", "a@b.org"),
+            ("AFTERACK_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
         ])
         .unwrap();
         let mut headers = HeaderMap::new();
@@ -136,10 +169,17 @@ mod tests {
         assert!(check("mailto:*", &many).unwrap_err().1.contains("too many targets: 17 (limit 16)"));
         assert_eq!(check("mailto:*@b.org", "mailto:A@B.org"), Ok(1));
         assert_eq!(check("mailto:a@b.org", "mailto:a@b.org"), Ok(1));
+        assert_eq!(
+            check("mailto:* https://*.b.org", "https://a.b.org/x,mailto:a@b.org HTTPS://A.b.org/x"),
+            Ok(2)
+        );
         for (allowed, notify) in [
             ("", "mailto:a@b.org"),
             ("mailto:*@b.org", "mailto:a@b.org.evil.com"),
             ("mailto:a@b.org", "mailto:aa@b.org"),
+            ("mailto:*", "https://b.org/"),
+            ("https://b.org", "http://b.org/"),
+            ("https://*", "https://127.0.0.1/"),
         ] {
             let (status, detail) = check(allowed, notify).unwrap_err();
             assert_eq!(status, StatusCode::FORBIDDEN);
@@ -151,7 +191,10 @@ mod tests {
     fn what_is_no_target_is_named() {
         for notify in [
             "a@b.org",
-            "https://b.org",
+            "ftp://b.org",
+            "https://",
+            "https://a:b@b.org",
+            "https://127.1/",
             "mailto:",
             "mailto:a@b.org?bcc=c@d.org",
             "mailto:a%0Ab@c.org",

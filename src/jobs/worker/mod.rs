@@ -6,6 +6,7 @@
 mod course;
 #[cfg(feature = "component")]
 mod demo;
+mod http;
 mod outcome;
 mod steps;
 
@@ -17,14 +18,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::job::Input;
-use crate::{Problem, StatusCode};
+use crate::{HeaderMap, Problem, StatusCode};
 pub(crate) use course::{Course, Want};
 #[cfg(feature = "component")]
 pub(crate) use demo::demo;
+pub(crate) use http::{Upstream, worker as upstream};
 pub(crate) use outcome::LARGEST;
 pub use outcome::{Failure, Output};
 pub use steps::Job;
 pub(crate) use steps::overdue;
+
+/// The longest field of a request that is recorded with its job, in bytes: as long as a `tracestate` has to be
+/// propagated.
+const HEADER: usize = 512;
 
 /// What a worker does with a job.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Output, Failure>>>>;
@@ -53,6 +59,7 @@ pub struct Worker {
     name: String,
     work: Rc<dyn Fn(Job) -> Work>,
     check: Rc<Check>,
+    headers: Vec<String>,
     terms: Terms,
 }
 
@@ -80,6 +87,7 @@ impl Worker {
             name: name.into(),
             work: Rc::new(boxed),
             check: Rc::new(|_| Ok(())),
+            headers: Vec::new(),
             terms: Terms::default(),
         }
     }
@@ -88,6 +96,12 @@ impl Worker {
     /// instead, such as 400, 415 or 422.
     pub fn check(self, check: impl Fn(&Input) -> Result<(), Problem> + 'static) -> Worker {
         Worker { check: Rc::new(check), ..self }
+    }
+
+    /// Records these fields of a request with its job, for [`Input::header`]: at most 512 bytes of each. A request
+    /// with more of one is accepted without it.
+    pub fn headers<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Worker {
+        Worker { headers: names.into_iter().map(str::to_ascii_lowercase).collect(), ..self }
     }
 
     /// How often a step is tried, instead of `AFTERACK_ATTEMPTS`. At least once.
@@ -121,6 +135,16 @@ impl Worker {
 
     pub(crate) fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    /// The fields of a request that are recorded with its job.
+    pub(crate) fn kept(&self, headers: &HeaderMap) -> Vec<(String, String)> {
+        let value = |name: &str| {
+            let lines: Option<Vec<_>> = headers.get_all(name).iter().map(|line| line.to_str().ok()).collect();
+            let value = lines?.join(", ");
+            (1..=HEADER).contains(&value.len()).then_some(value)
+        };
+        self.headers.iter().filter_map(|name| Some((name.clone(), value(name)?))).collect()
     }
 
     /// Whether it takes this input, and if not, why.
