@@ -430,7 +430,7 @@ pub mod tests {
         }
         let settings = lines(&settings.replace("store=sqlite:default", ""));
         let config = Config::parse(settings.clone()).unwrap();
-        assert_eq!(settings.len(), 13, "{settings:?}"); // And those that have none.
+        assert_eq!(settings.len(), 14, "{settings:?}"); // And those that have none.
         let expected = Config {
             base: Some("http://self.alt".into()),
             smtp: "smtp://127.0.0.1:2525".parse().ok(),

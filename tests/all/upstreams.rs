@@ -192,13 +192,13 @@ on_every_host! {
 
     fn a_wrong_upstream_stops_every_request_and_is_named(kind: Kind) -> String {
         let host = Setup::new(kind, "afterack")
-            .variable("AFTERACK_UPSTREAM_DEMO", "http://127.0.0.1")
             .variable("AFTERACK_UPSTREAM_REPORT", "http://a:s3cret@127.0.0.1")
             .start();
         let detail = Client(&host).get("/healthz").problem(500);
-        for text in ["AFTERACK_UPSTREAM_DEMO", "`demo`", "AFTERACK_UPSTREAM_REPORT", "user information"] {
-            assert!(detail.contains(text), "{detail}");
-        }
+        assert!(detail.contains("AFTERACK_UPSTREAM_REPORT") && detail.contains("user information"), "{detail}");
+        let taken = Setup::new(kind, "afterack").variable("AFTERACK_UPSTREAM_DEMO", "http://127.0.0.1").start();
+        let problem = Client(&taken).get("/healthz").problem(500);
+        assert_eq!(problem, "AFTERACK_UPSTREAM_DEMO: `demo` is a worker of this service");
         assert!(!detail.contains("s3cret") && host.output("s3cret").is_empty(), "{detail}");
         "yes".into()
     }
