@@ -14,7 +14,8 @@ use crate::{Ack, Bytes, Method, Request, StatusCode};
 const HEADERS: &str = "authorization, content-type, idempotency-key, last-event-id, notify, prefer";
 
 /// What a page may read beyond what every page may.
-const EXPOSED: &str = "allow, content-length, location, preference-applied, retry-after, www-authenticate";
+const EXPOSED: &str =
+    "allow, content-length, link, location, preference-applied, retry-after, www-authenticate";
 
 /// The answer to a browser's question whether a page may send a request, if this is one.
 pub fn preflight(request: &Request<Bytes>, config: &Config) -> Option<Ack> {

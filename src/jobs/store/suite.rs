@@ -65,6 +65,12 @@ macro_rules! suite {
             a_job_that_has_ended_again_is_kept_from_then_on
             marks_are_found_until_they_are_heeded_and_count_for_one_round
             a_job_that_has_ended_waits_until_all_have_been_told
+            jobs_are_listed_in_pages_in_either_order
+            jobs_are_listed_as_they_stand
+            jobs_are_listed_by_what_clients_have_asked_of_them
+            all_that_are_to_begin_again_are_counted_and_known_until_that_is_done
+            nothing_is_left_of_a_job_that_is_purged
+            whoever_tells_of_a_job_that_is_purged_has_lost_it
             clients_wait_as_many_as_may_and_no_longer_than_they_may
         );
     };
@@ -549,4 +555,253 @@ pub fn clients_wait_as_many_as_may_and_no_longer_than_they_may<F: Fixture>() {
     assert!(admit(now() + SECOND * 62).is_some());
     assert!(admit(Time(now().0 - 3_600_000)).is_some());
     assert!(store.admit(0, now()).unwrap().is_none());
+}
+
+fn input_of(worker: &str) -> Input {
+    Input { worker: worker.into(), ..input() }
+}
+
+/// A job that has ended like this.
+fn ended(store: &dyn Store, slot: &Slot, worker: &str, state: State) -> Id {
+    let mut job = claim(store, slot, put_input(store, &input_of(worker)));
+    end(&mut job, state);
+    store.save(slot, &mut job).unwrap();
+    release(store, slot, &job);
+    job.id
+}
+
+/// The ids of all jobs that are wanted, newest first.
+fn listed(store: &dyn Store, state: Option<State>, worker: Option<&str>) -> Vec<Id> {
+    let wanted = Wanted { state, worker: worker.map(str::to_owned) };
+    ids(store.list(&wanted, Range::Before(None), 1000).unwrap())
+}
+
+fn ids(found: Vec<Found>) -> Vec<Id> {
+    found.into_iter().map(|found| found.job.id).collect()
+}
+
+fn sorted(mut ids: Vec<Id>) -> Vec<Id> {
+    ids.sort();
+    ids.reverse();
+    ids
+}
+
+pub fn jobs_are_listed_in_pages_in_either_order<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    assert!(listed(&*store, None, None).is_empty());
+    // From times that are far apart and close together, whoever accepted them in which order.
+    let mut random = crate::jobs::store::model::random(1);
+    let jobs = (0..60).map(|n| {
+        let id = Id::at(Time(now().0 - n % 4 * 3_600_000 - random(1 << (n % 24))), &Native);
+        let worker = if n % 3 == 0 { "demo" } else { "other" };
+        assert_eq!(store.put(id, &input_of(worker), usize::MAX, now()).unwrap(), Put::New);
+        if n % 2 == 0 {
+            let mut job = claim(&*store, &slot, Due::first(id));
+            end(&mut job, if n % 4 == 0 { State::Failed } else { State::Succeeded });
+            store.save(&slot, &mut job).unwrap();
+            release(&*store, &slot, &job);
+        }
+        (id, worker, n)
+    });
+    let jobs: Vec<_> = jobs.collect();
+    let failed: fn(u64) -> bool = |n| n % 4 == 0;
+    let queued: fn(u64) -> bool = |n| n % 2 == 1;
+    let cases: [(Option<State>, fn(u64) -> bool); 5] = [
+        (None, |_| true),
+        (Some(State::Failed), failed),
+        (Some(State::Queued), queued),
+        (Some(State::Running), |_| false),
+        (Some(State::Cancelled), |_| false),
+    ];
+    for (state, is_in_state) in cases {
+        for worker in [None, Some("demo"), Some("other"), Some("nobody")] {
+            let is_right = |(_, of, n): &&(Id, &str, u64)| is_in_state(*n) && worker.is_none_or(|w| w == *of);
+            let expected = sorted(jobs.iter().filter(is_right).map(|job| job.0).collect());
+            assert_eq!(listed(&*store, state, worker), expected, "{state:?} {worker:?}");
+            let wanted = Wanted { state, worker: worker.map(str::to_owned) };
+            let (mut newest, mut oldest) = (Vec::new(), Vec::new());
+            for _ in 0..=expected.len() / 7 {
+                let range = Range::Before(newest.last().copied());
+                newest.extend(ids(store.list(&wanted, range, 7).unwrap()));
+                let range = Range::After(oldest.last().copied());
+                oldest.extend(ids(store.list(&wanted, range, 7).unwrap()));
+            }
+            assert_eq!(newest, expected);
+            oldest.reverse();
+            assert_eq!(oldest, expected);
+        }
+    }
+    // What is no folder's name is a worker's all the same.
+    let odd = ["../../x", "", "a b", "\u{e9}", &"w".repeat(500)].map(|worker| {
+        let due = put_input(&*store, &input_of(worker));
+        assert_eq!(listed(&*store, Some(State::Queued), Some(worker)), [due.id]);
+        due.id
+    });
+    assert_eq!(listed(&*store, None, None).len(), jobs.len() + odd.len());
+}
+
+pub fn jobs_are_listed_as_they_stand<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let states = |id: Id| {
+        let found = store.find(id).unwrap().unwrap();
+        let listed = State::ALL.into_iter().filter(|state| listed(&*store, Some(*state), None).contains(&id));
+        assert!(listed.clone().eq([found.state()]), "{:?}", listed.collect::<Vec<_>>());
+        found.state()
+    };
+    let input = Input { notify: vec!["mailto:a@b.org".into()], ..input() };
+    let due = put_input(&*store, &input);
+    assert_eq!(states(due.id), State::Queued);
+    let mut job = claim(&*store, &slot, due);
+    assert_eq!(states(due.id), State::Running);
+    job.run.wait = Some(Wait::new(now(), KEEP));
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    assert_eq!(states(due.id), State::Queued);
+    for (round, state) in [State::Failed, State::Cancelled, State::Failed].into_iter().enumerate() {
+        let kind = store.claim_any(&slot, due.id).unwrap().unwrap();
+        let mut job = store.load(&slot, due.id, kind).unwrap();
+        end(&mut job, state);
+        job.run.tells = vec![Tell { due: now(), ..Tell::default() }; round];
+        store.save(&slot, &mut job).unwrap();
+        release(&*store, &slot, &job);
+        assert_eq!(states(due.id), state);
+        let kind = store.claim_any(&slot, due.id).unwrap().unwrap();
+        assert_eq!((kind, states(due.id)), (Kind::Tell, state));
+        let mut job = store.load(&slot, due.id, kind).unwrap();
+        (job.run.end, job.run.round) = (None, round as u32 + 1);
+        job.run.tells.clear();
+        store.save(&slot, &mut job).unwrap();
+        release(&*store, &slot, &job);
+        assert_eq!(states(due.id), State::Queued);
+    }
+    let other = done(&*store, &slot);
+    assert_eq!(states(other), State::Succeeded);
+    while store.remove_expired(now() + 2 * KEEP, KEEP).unwrap().is_some() {}
+    assert_eq!(listed(&*store, None, None), [due.id]);
+}
+
+pub fn jobs_are_listed_by_what_clients_have_asked_of_them<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let failed: Vec<_> = (0..5).map(|_| ended(&*store, &slot, "demo", State::Failed)).collect();
+    let queued: Vec<_> = (0..5).map(|_| put(&*store).id).collect();
+    store.ask(Mark { id: failed[2], round: 0, ask: Ask::Retry }).unwrap();
+    store.ask(Mark { id: failed[3], round: 1, ask: Ask::Retry }).unwrap(); // Of another round.
+    store.ask(Mark { id: queued[1], round: 0, ask: Ask::Cancel }).unwrap();
+    let all = |state| listed(&*store, Some(state), Some("demo"));
+    assert_eq!(all(State::Failed), sorted([0, 1, 3, 4].map(|n| failed[n]).to_vec()));
+    let begin = [0, 2, 3, 4].map(|n| queued[n]).into_iter().chain([failed[2]]);
+    assert_eq!(all(State::Queued), sorted(begin.collect()));
+    assert_eq!(all(State::Cancelled), [queued[1]]);
+    assert!(listed(&*store, Some(State::Cancelled), Some("other")).is_empty());
+    assert_eq!(listed(&*store, None, None).len(), 10);
+    let wanted = Wanted { state: Some(State::Queued), worker: None };
+    let first = ids(store.list(&wanted, Range::After(None), 2).unwrap());
+    assert_eq!(first, [failed[2].min(queued[0]), failed[2].max(queued[0]).min(all(State::Queued)[3])]);
+}
+
+pub fn all_that_are_to_begin_again_are_counted_and_known_until_that_is_done<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    for _ in 0..3 {
+        ended(&*store, &slot, "demo", State::Failed);
+        ended(&*store, &slot, "demo", State::Cancelled);
+        ended(&*store, &slot, "demo", State::Succeeded);
+        ended(&*store, &slot, "other", State::Failed);
+    }
+    assert!(store.retries().unwrap().is_empty());
+    let of = |state, worker: Option<&str>| Wanted { state: Some(state), worker: worker.map(str::to_owned) };
+    assert_eq!(store.retry_all(&of(State::Failed, None)).unwrap(), 6);
+    assert_eq!(store.retry_all(&of(State::Cancelled, Some("demo"))).unwrap(), 3);
+    assert_eq!(store.retry_all(&of(State::Cancelled, Some("other"))).unwrap(), 0);
+    let retries = fixture.store().retries().unwrap();
+    assert_eq!(retries.len(), 3);
+    let first = retries.iter().find(|retry| retry.wanted == of(State::Failed, None)).unwrap();
+    assert_eq!(first.after, None);
+    let id = done(&*store, &slot);
+    store.note_retried(first, Some(id)).unwrap();
+    let retries = fixture.store().retries().unwrap();
+    assert_eq!(retries.iter().find(|retry| retry.name == first.name).unwrap().after, Some(id));
+    for retry in retries {
+        store.note_retried(&retry, None).unwrap();
+    }
+    assert!(fixture.store().retries().unwrap().is_empty());
+    assert_eq!(fixture.leftovers(), 0);
+}
+
+pub fn nothing_is_left_of_a_job_that_is_purged<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let due = put_input(&*store, &with_key("one"));
+    let found = |id| store.find(id).unwrap().unwrap();
+    assert!(!store.purge(&found(due.id), KEEP).unwrap());
+    let mut job = claim(&*store, &slot, due);
+    job.run.bytes = vec![b'x'; 5000];
+    store.save(&slot, &mut job).unwrap();
+    assert!(!store.purge(&found(due.id), KEEP).unwrap());
+    end(&mut job, State::Failed);
+    store.save(&slot, &mut job).unwrap();
+    let before = found(due.id);
+    release(&*store, &slot, &job);
+    let kind = store.claim_any(&slot, due.id).unwrap().unwrap();
+    let mut job = store.load(&slot, due.id, kind).unwrap();
+    (job.run.end, job.run.round) = (None, 1);
+    store.save(&slot, &mut job).unwrap();
+    // It has begun again meanwhile.
+    assert!(!store.purge(&before, KEEP).unwrap());
+    end(&mut job, State::Failed);
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    let other = done(&*store, &slot);
+    let purge =
+        |store: &dyn Store| store.find(due.id).unwrap().is_some_and(|f| store.purge(&f, KEEP).unwrap());
+    assert_eq!(winners(purge, &fixture), 1);
+    assert!(store.find(due.id).unwrap().is_none() && store.output(due.id).unwrap().is_none());
+    assert_eq!(listed(&*store, None, None), [other]);
+    assert_eq!((fixture.jobs(), fixture.leftovers()), (1, 0));
+    assert_eq!(again(&*store, &with_key("another")), Put::New);
+    while store.remove_expired(now() + 2 * KEEP, KEEP).unwrap().is_some() {}
+    assert_eq!((fixture.jobs(), fixture.leftovers()), (1, 0));
+    // They have ended all the same.
+    assert_eq!(store.counts().unwrap().ended.map(|ended| ended.1)[0], 1);
+    assert!(store.counts().unwrap().ended[1].1 >= 1);
+}
+
+pub fn whoever_tells_of_a_job_that_is_purged_has_lost_it<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let input = Input { notify: vec!["mailto:a@b.org".into()], ..input() };
+    // It waits to be told of; somebody tells of it; it has ended a moment ago, and who ran it is about to say so.
+    for stage in 0..3 {
+        let mut job = claim(&*store, &slot, put_input(&*store, &input));
+        end(&mut job, State::Failed);
+        job.run.tells = vec![Tell { due: now(), ..Tell::default() }];
+        store.save(&slot, &mut job).unwrap();
+        if stage < 2 {
+            release(&*store, &slot, &job);
+        }
+        if stage == 1 {
+            assert_eq!(store.claim_any(&slot, job.id).unwrap(), Some(Kind::Tell));
+            job = store.load(&slot, job.id, Kind::Tell).unwrap();
+        }
+        assert!(store.purge(&store.find(job.id).unwrap().unwrap(), KEEP).unwrap(), "{stage}");
+        if stage > 0 {
+            assert!(matches!(store.save(&slot, &mut job), Err(StoreError::Lost)), "{stage}");
+            assert!(matches!(store.release(&slot, &job, now(), KEEP), Err(StoreError::Lost)), "{stage}");
+        }
+        assert!(store.find(job.id).unwrap().is_none());
+        let counts = store.counts().unwrap();
+        assert_eq!((counts.waiting, counts.running, counts.untold), (0, 0, 0), "{stage}");
+        assert_eq!(counts.ended[1], (State::Failed, stage + 1));
+        assert_eq!((fixture.jobs(), fixture.leftovers()), (0, 0), "{stage}");
+        assert!(store.look(now() + KEEP, 9, true).unwrap().is_empty);
+    }
 }

@@ -11,6 +11,7 @@
 //! jobs/ID                what was accepted: a second name of the job's first file
 //! keys/DIGEST/ID         the job of an idempotency key: at most one
 //! marks/ID.ROUND.ASK     what a client asks of a job
+//! list/…  retries/…      the jobs by state and worker; see list.rs
 //! where/ID               where a job waits, if not under the time at which it was accepted
 //! ended/…  totals/…      what has ended when; see ended.rs
 //! waiters/…              clients that wait for an answer
@@ -35,11 +36,13 @@ mod folder;
 mod folder_std;
 #[cfg(target_arch = "wasm32")]
 mod folder_wasi;
+mod list;
 #[cfg(test)]
 pub mod model;
 mod queue;
 mod record;
 mod slots;
+mod tree;
 mod waiters;
 
 use std::cell::Cell;
@@ -48,8 +51,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{
-    Ask, Counts, Due, Found, Holding, Kind, Mark, Outlook, Place, Put, Result, Role, Slot, Store, StoreError,
-    Waiter,
+    Ask, Counts, Due, Found, Holding, Kind, Mark, Outlook, Place, Put, Range, Result, RetryAll, Role, Slot,
+    Store, StoreError, Waiter, Wanted,
 };
 use crate::jobs::fault;
 use crate::jobs::host::Host;
@@ -66,13 +69,16 @@ pub use folder_std::Mounted;
 pub use folder_wasi::Mounted;
 
 /// The folders of a store, but for the slots.
-const FOLDERS: [&str; 14] = [
-    "tmp", "fresh", "queue", "outbox", "done", "gone", "jobs", "keys", "marks", "where", "ended", "totals",
-    "waiters", "damaged",
+const FOLDERS: [&str; 16] = [
+    "tmp", "fresh", "queue", "outbox", "done", "gone", "jobs", "keys", "marks", "list", "retries", "where",
+    "ended", "totals", "waiters", "damaged",
 ];
 
 /// What a store has that was made as a whole.
 const MADE: &str = "made";
+
+/// How often a job is looked for that is moved meanwhile.
+const MOVES: usize = 16;
 
 /// How long removing goes on at a time.
 const PIECE: Duration = Duration::from_millis(10);
@@ -137,6 +143,7 @@ impl<F: Folder> Dir<F> {
         let fresh = path("fresh", id);
         self.files.create(&fresh, &record::new_file(input), false)?;
         self.files.link(&fresh, &path("jobs", id))?;
+        self.files.list_new(id, &input.worker, &fresh)?;
         if let Some(key) = &input.key
             && !self.take_key(key, id)?
         {
@@ -210,8 +217,11 @@ impl<F: Folder> Dir<F> {
     fn forget(&self, id: Id) -> Result<()> {
         let (gone, of_input) = (path("gone", id), path("jobs", id));
         for file in [&gone, &of_input] {
-            if let Ok(Some(Input { key: Some(key), .. })) = self.input_at(id, file) {
-                self.release_key(&key, id)?;
+            if let Ok(Some(Input { key, worker, .. })) = self.input_at(id, file) {
+                if let Some(key) = key {
+                    self.release_key(&key, id)?;
+                }
+                self.files.unlist(id, &worker)?;
                 break;
             }
         }
@@ -245,7 +255,11 @@ impl<F: Folder> Dir<F> {
     fn locate(&self, id: Id, exists: bool) -> Result<Option<(String, Vec<u8>, Place)>> {
         // A job that is being moved can be missed in its old place and in its new one; not often.
         for round in 0..4 {
-            let mut places = vec![(path("done", id), Place::Done)];
+            let done = path("done", id);
+            if let Some(file) = self.files.beginning(&done)? {
+                return Ok(Some((done, file, Place::Done)));
+            }
+            let mut places = Vec::new();
             for (_, slot) in self.files.held_slots()? {
                 places.extend([Kind::Work, Kind::Tell].map(|kind| (claim_in(&slot, id, kind), Place::Slot)));
             }
@@ -264,6 +278,24 @@ impl<F: Folder> Dir<F> {
             }
         }
         Ok(None)
+    }
+
+    /// A job with those of these marks that are its. They were read first: a job that still waits after its mark
+    /// was seen is not begun without it being seen.
+    fn find_with(&self, id: Id, marks: &[Mark]) -> Result<Option<Found>> {
+        let input = self.input_at(id, &path("jobs", id))?;
+        let Some((place, file, kind)) = self.locate(id, input.is_some())? else { return Ok(None) };
+        let input = match input {
+            Some(input) => input,
+            None => match self.input_by(id, &place, &file)? {
+                Some(input) => input,
+                None => return Ok(None),
+            },
+        };
+        let run = record::decode_run_head(&file).map_err(|reason| StoreError::Damaged { id, reason })?;
+        let is_asked = |ask| marks.contains(&Mark { id, round: run.round, ask });
+        let asked = Ask::open(&run, is_asked);
+        Ok(Some(Found { job: Job { id, input, run, claim: Kind::Work }, place: kind, asked }))
     }
 
     /// Stores the next version of how far a claimed job has come. It is none if that fails.
@@ -347,21 +379,7 @@ impl<F: Folder> Store for Dir<F> {
     }
 
     fn find(&self, id: Id) -> Result<Option<Found>> {
-        let input = self.input_at(id, &path("jobs", id))?;
-        // Marks first: a job that still waits after its mark was seen is not begun without it being seen.
-        let marks = self.marks()?;
-        let Some((place, file, kind)) = self.locate(id, input.is_some())? else { return Ok(None) };
-        let input = match input {
-            Some(input) => input,
-            None => match self.input_by(id, &place, &file)? {
-                Some(input) => input,
-                None => return Ok(None),
-            },
-        };
-        let run = record::decode_run_head(&file).map_err(|reason| StoreError::Damaged { id, reason })?;
-        let is_asked = |ask| marks.contains(&Mark { id, round: run.round, ask });
-        let asked = Ask::open(&run, is_asked);
-        Ok(Some(Found { job: Job { id, input, run, claim: Kind::Work }, place: kind, asked }))
+        self.find_with(id, &self.marks()?)
     }
 
     fn output(&self, id: Id) -> Result<Option<Vec<u8>>> {
@@ -400,6 +418,26 @@ impl<F: Folder> Store for Dir<F> {
 
     fn is_marked(&self, mark: Mark) -> Result<bool> {
         self.files.exists(&mark_path(mark))
+    }
+
+    fn list(&self, wanted: &Wanted, range: Range, most: usize) -> Result<Vec<Found>> {
+        self.list_jobs(wanted, range, most)
+    }
+
+    fn retry_all(&self, wanted: &Wanted) -> Result<usize> {
+        self.with_folders(|| self.files.note_retry(wanted))
+    }
+
+    fn retries(&self) -> Result<Vec<RetryAll>> {
+        self.files.retries()
+    }
+
+    fn note_retried(&self, retry: &RetryAll, after: Option<Id>) -> Result<()> {
+        self.files.note_retried(retry, after)
+    }
+
+    fn purge(&self, found: &Found, keep: Duration) -> Result<bool> {
+        self.purge_ended(found, keep)
     }
 
     fn look(&self, now: Time, most: usize, mend: bool) -> Result<Outlook> {
@@ -535,6 +573,10 @@ impl<F: Folder> Store for Dir<F> {
             }
             self.files.note_end(job.id, &job.run, keep)?;
         }
+        let begins_again = job.run.end.is_none() && job.claim == Kind::Tell;
+        if has_just_ended || begins_again {
+            self.relist(job, &from);
+        }
         match Due::of(job.id, &job.run) {
             Some(due) => self.queue(&from, due, now)?,
             None => self.files.rename(&from, &path("done", job.id))?,
@@ -564,7 +606,11 @@ impl<F: Folder> Store for Dir<F> {
                 Err(StoreError::Lost) => Ok(()), // Somebody else has.
                 result => result,
             },
-            ("gone", Some(id)) => self.forget(id),
+            ("gone", Some(id)) => match self.begins_again(id) {
+                Ok(false) => self.forget(id),
+                Ok(true) | Err(StoreError::Lost) => Ok(()), // Or somebody else has.
+                Err(error) => Err(error),
+            },
             ("tmp", _) => self.files.remove_all(unfinished),
             _ => self.files.set_aside(unfinished, "it is no job's name"),
         }
@@ -625,6 +671,44 @@ impl<F: Folder> Dir<F> {
             }
         }
         Ok(())
+    }
+
+    /// Removes a job that has ended, wherever it is, unless it has changed since it was found.
+    fn purge_ended(&self, found: &Found, keep: Duration) -> Result<bool> {
+        let (id, gone) = (found.job.id, path("gone", found.job.id));
+        if found.job.run.end.is_none() {
+            return Ok(false);
+        }
+        let version_of = |file: &[u8]| record::decode_run_head(file).map_or(0, |run| run.version);
+        for _ in 0..MOVES {
+            let Some((place, file, _)) = self.locate(id, true)? else { return Ok(false) };
+            if version_of(&file) != found.job.run.version {
+                return Ok(false);
+            }
+            if !self.take_from(&place, &gone)? {
+                continue; // It has just been moved.
+            }
+            if self.begins_again(id)? {
+                return Ok(false);
+            }
+            if place.starts_with(slots::SLOTS_FOLDER) && !place.ends_with(slots::TELL) {
+                // Whoever was about to end it has lost it.
+                self.files.note_end(id, &found.job.run, keep)?;
+            }
+            self.files.sync(&gone)?; // No power cut brings it back.
+            self.forget(id)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Queues a job in `gone` that has begun again in the moment when somebody took it away: whether it has.
+    fn begins_again(&self, id: Id) -> Result<bool> {
+        let gone = path("gone", id);
+        let file = self.files.beginning(&gone)?;
+        let run = file.and_then(|file| record::decode_run_head(&file).ok());
+        let due = run.filter(|run| run.end.is_none() && run.round > 0).and_then(|run| Due::of(id, &run));
+        due.map_or(Ok(false), |due| self.queue(&gone, due, self.files.host().wall()).map(|()| true))
     }
 
     /// Finishes recording a job whose request has left it behind: it begins if it is whole, and if its

@@ -13,4 +13,4 @@ const LEFTOVERS: &str = "SELECT (SELECT count(*) FROM afterack_damaged)
     + (SELECT count(*) FROM afterack_runs WHERE id NOT IN (SELECT id FROM afterack_jobs))";
 
 /// The tables, but for those of clients that wait.
-const TABLES: [&str; 7] = ["jobs", "runs", "slots", "marks", "totals", "meta", "damaged"];
+const TABLES: [&str; 8] = ["jobs", "runs", "slots", "marks", "retries", "totals", "meta", "damaged"];
