@@ -22,6 +22,7 @@ mod faults;
 mod gone;
 mod hostile;
 mod jobs;
+mod lists;
 mod mail;
 mod postgres;
 mod proxy;

@@ -11,6 +11,8 @@
 //! sync. So what a name says is a hint, and the job's own file decides: whoever reads a wrong one puts it right,
 //! and whoever ends a job makes one that is missing.
 
+use std::time::Duration;
+
 use super::super::list::page;
 use super::super::{Found, Mark, Range, Result, RetryAll, Store, StoreError, Wanted};
 use super::files::Files;
@@ -18,6 +20,7 @@ use super::folder::Folder;
 use super::tree::{Walk, place};
 use super::{Dir, path, slots};
 use crate::jobs::job::{Id, Job, Run, State};
+use crate::jobs::time::Time;
 use crate::log;
 
 /// Under which names jobs may be.
@@ -25,6 +28,9 @@ const CLASSES: [&str; 4] = ["open", "succeeded", "failed", "cancelled"];
 
 /// How often a name is put right whose job changes meanwhile.
 const TRIES: usize = 4;
+
+/// How long the folders of new jobs stay though they are empty: the next job would make new ones.
+const IN_USE: Duration = Duration::from_secs(10);
 
 /// The longest name of a worker that is a folder's name, too.
 const WORKER: usize = 100;
@@ -65,7 +71,8 @@ impl<F: Folder> Files<F> {
         for other in CLASSES.into_iter().filter(|other| *other != class) {
             let from = entry(other, worker, job.id);
             if self.rename_in_tree(&from, &to)? {
-                return self.prune(&from);
+                let is_in_use = self.host().wall() < job.id.created() + IN_USE;
+                return if is_in_use { Ok(()) } else { self.prune(&from) };
             }
         }
         self.link_in_tree(file, &to).map(drop)
@@ -74,6 +81,12 @@ impl<F: Folder> Files<F> {
     /// Takes a job off the lists.
     pub fn unlist(&self, id: Id, worker: &str) -> Result<()> {
         CLASSES.into_iter().try_for_each(|class| self.remove_in_tree(&entry(class, worker, id)).map(drop))
+    }
+
+    /// Removes a few of the folders that jobs have left empty which ended before those were old enough to go.
+    pub fn prune_lists(&self, now: Time) -> Result<()> {
+        let workers = self.names("list/open")?;
+        workers.iter().try_for_each(|worker| self.prune_some(&format!("list/open/{worker}"), now))
     }
 
     /// The trees in which the jobs may be that are wanted.

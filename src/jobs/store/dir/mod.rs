@@ -617,6 +617,7 @@ impl<F: Folder> Store for Dir<F> {
     }
 
     fn remove_expired(&self, now: Time, keep: Duration) -> Result<Option<Time>> {
+        self.files.tolerate(self.files.prune_lists(now))?;
         let until = self.files.host().elapsed() + PIECE;
         self.remove_ended(now, keep, &|| self.files.host().elapsed() >= until)
     }

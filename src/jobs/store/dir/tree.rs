@@ -15,6 +15,9 @@ use crate::jobs::time::Time;
 /// How many digits of a time the folders of each level have.
 const DIGITS: [usize; 2] = [7, 2];
 
+/// How many empty folders are looked for at a time.
+const PRUNED: usize = 2;
+
 /// How often something is tried whose folders somebody else removes meanwhile.
 const TRIES: usize = 8;
 
@@ -58,7 +61,9 @@ impl<F: Folder> Files<F> {
     /// Takes a name out of a tree, with the folders that are empty then: whether it was there.
     pub fn remove_in_tree(&self, path: &str) -> Result<bool> {
         let was_there = self.remove_if_there(path)?;
-        self.prune(path)?;
+        if was_there {
+            self.prune(path)?;
+        }
         Ok(was_there)
     }
 
@@ -78,6 +83,32 @@ impl<F: Folder> Files<F> {
     fn make_path_to(&self, path: &str) -> Result<()> {
         path.rsplit_once('/').map_or(Ok(()), |(folder, _)| self.make_path(folder))
     }
+
+    /// Removes a few of the folders that are empty, any of them, but for that of this time.
+    pub fn prune_some(&self, tree: &str, in_use: Time) -> Result<()> {
+        let any = |mut names: Vec<String>, length: usize| {
+            names.retain(|name| is_digits(name, length));
+            let at = self.host().random() as usize % names.len().max(1);
+            names.into_iter().nth(at)
+        };
+        let in_use = place(tree, in_use, "");
+        for _ in 0..PRUNED {
+            let Some(first) = any(self.names(tree)?, DIGITS[0]) else { break };
+            let folder = format!("{tree}/{first}");
+            let name = match any(self.names(&folder)?, DIGITS[1]) {
+                Some(second) => format!("{folder}/{second}"),
+                None => folder.clone(),
+            };
+            if format!("{name}/") < in_use && self.remove_if_empty(&name)? {
+                self.remove_if_empty(&folder)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_digits(name: &str, length: usize) -> bool {
+    name.len() == length && name.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 /// A walk through the names of a tree, in order.
@@ -125,10 +156,7 @@ impl Walk {
             let _ = files.remove_if_empty(&folder); // It may be a file of somebody else's.
         }
         if let Some(length) = DIGITS.get(self.open.len()) {
-            names.retain(|name| {
-                let is_digits = name.len() == *length && name.bytes().all(|digit| digit.is_ascii_hexdigit());
-                is_digits && self.is_within(&format!("{digits}{name}"))
-            });
+            names.retain(|name| is_digits(name, *length) && self.is_within(&format!("{digits}{name}")));
         }
         names.sort();
         if !self.is_newest_first {

@@ -47,34 +47,50 @@ impl<D: Database> Sql<D> {
         marks: &[Mark],
     ) -> Result<(Vec<Found>, Option<Id>)> {
         let doing = "listing jobs";
-        let (order, than, bound) = match range {
-            Range::Before(bound) => ("DESC", "<", bound.map_or_else(|| "g".into(), |id| id.to_string())),
-            Range::After(bound) => ("ASC", ">", bound.map(|id| id.to_string()).unwrap_or_default()),
+        let order = if range.is_newest_first() { "DESC" } else { "ASC" };
+        // No id begins with `g` or with nothing.
+        let (from, to) = match range {
+            Range::Before(bound) => (String::new(), bound.map_or_else(|| "g".into(), |id| id.to_string())),
+            Range::After(bound) => (bound.map(|id| id.to_string()).unwrap_or_default(), "g".into()),
         };
-        let ids = |condition: &str| {
+        // All columns of an index are compared as one, so that no other index will do: a database that takes the
+        // newest of all jobs for the newest of a kind may read a hundred thousand of another kind.
+        let ids = |values: &str, columns: &str, condition: &str| {
+            let ordered = columns.replace(", ", &format!(" {order}, "));
             format!(
-                "SELECT id FROM (SELECT id FROM afterack_runs WHERE {condition} AND id {than} $1 \
-                 ORDER BY id {order} LIMIT $2) AS part"
+                "SELECT id FROM (SELECT id FROM afterack_runs WHERE ({columns}) > ({values}$1) \
+                 AND ({columns}) < ({values}$2){condition} ORDER BY {ordered} {order} LIMIT $3) AS part"
             )
         };
-        let of_worker = if wanted.worker.is_some() { " AND worker = $3" } else { "" };
-        let in_state = |state: State| format!("ended = '{}'{of_worker}", ended(state));
-        let parts = match wanted.state {
-            Some(State::Queued) => vec![in_state(State::Queued) + " AND owner IS NULL"],
-            Some(State::Running) => vec![format!("owner IS NOT NULL{of_worker} AND kind IN (0, 1)")],
-            Some(state) => vec![in_state(state)],
-            None if wanted.worker.is_none() => vec!["kind >= 0".into()],
-            None => State::ENDS.into_iter().chain([State::Queued]).map(in_state).collect(),
+        let in_state = |state: State| {
+            let (ended, condition) =
+                (ended(state), if state == State::Queued { " AND owner IS NULL" } else { "" });
+            match wanted.worker {
+                Some(_) => ids(&format!("'{ended}', $4, "), "ended, worker, id", condition),
+                None => ids(&format!("'{ended}', "), "ended, id", condition),
+            }
         };
-        let parts: Vec<_> = parts.iter().map(|part| ids(part)).collect();
+        let parts = match (wanted.state, &wanted.worker) {
+            (Some(State::Running), worker) => {
+                let of_worker = if worker.is_some() { " AND worker = $4" } else { "" };
+                vec![ids("", "id", &format!(" AND owner IS NOT NULL AND kind IN (0, 1){of_worker}"))]
+            }
+            (Some(state), _) => vec![in_state(state)],
+            (None, None) => vec![ids("", "id", "")],
+            (None, Some(_)) => {
+                let open = ids("'', $4, ", "ended, worker, id", "");
+                State::ENDS.into_iter().map(in_state).chain([open]).collect()
+            }
+        };
         let statement = format!(
             "SELECT j.id, j.head, j.size, r.run, r.owner, r.due FROM ({}) AS wanted \
              JOIN afterack_runs r ON r.id = wanted.id JOIN afterack_jobs j ON j.id = r.id \
-             ORDER BY r.id {order} LIMIT $2",
+             ORDER BY r.id {order} LIMIT $3",
             parts.join(" UNION ALL ")
         );
         let worker = wanted.worker.as_deref().map(Value::from);
-        let parameters: Vec<_> = [bound.into(), number_of(most)].into_iter().chain(worker).collect();
+        let parameters: Vec<_> =
+            [from.into(), to.into(), number_of(most)].into_iter().chain(worker).collect();
         let rows = self.run(doing, &statement, &parameters)?;
         let ids = read_all(&rows, doing, |row| id(row, 0))?;
         let mut jobs = Vec::new();
