@@ -315,7 +315,8 @@ fn copy(root: &Path, job: &str, folder: &str, class: &str, count: usize, kind: u
         let id = format!("{}-{}-7000-8000-{kind:012x}", &digits[..8], &digits[8..]);
         let name = if folder == "queue" { format!("{time:013}.{id}") } else { id.clone() };
         let place = root.join(folder).join(name);
-        let listed = root.join("list").join(class).join("demo").join(&digits[..7]).join(&digits[7..9]);
+        let second = format!("{}/{:03x}", &digits[..7], (time >> 10) & 0x3ff);
+        let listed = root.join("list").join(class).join("demo").join(second);
         if n % NAMES == 0 {
             fs::copy(&original, &place).expect("a disk with room");
             original.clone_from(&place);

@@ -350,7 +350,7 @@ fn folders_of_lists_go_with_the_last_job() {
     while store.remove_expired(now() + 2 * KEEP, KEEP).unwrap().is_some() {}
     assert_eq!(["open", "failed", "succeeded"].map(folders), [0; 3]);
     // Those that were left empty go by and by.
-    fs::create_dir_all(temporary.0.join("list/open/demo/0190000/00")).unwrap();
+    fs::create_dir_all(temporary.0.join("list/open/demo/0190000/000")).unwrap();
     fs::create_dir_all(temporary.0.join("list/open/demo/0190001")).unwrap();
     for _ in 0..100 {
         store.remove_expired(now(), KEEP).unwrap();

@@ -2,7 +2,7 @@
 //! by listing three short folders.
 //!
 //! ```text
-//! TREE/1111111/22/NAME       the first digits of the time, in hexadecimal: 17 minutes; the next ones: 4 seconds
+//! TREE/1111111/222/NAME      which 17 minutes, and which second of them, both in hexadecimal
 //! ```
 //!
 //! Folders come with the first name in them, and go with the last one or when somebody finds them empty.
@@ -12,8 +12,12 @@ use super::files::Files;
 use super::folder::Folder;
 use crate::jobs::time::Time;
 
-/// How many digits of a time the folders of each level have.
-const DIGITS: [usize; 2] = [7, 2];
+/// How many digits the folders of each level have.
+const DIGITS: [usize; 2] = [7, 3];
+
+/// How many bits of a time, in milliseconds, the second level and the names have: few enough names for a busy
+/// second, and few enough folders for a quiet week.
+const BITS: u32 = 10;
 
 /// How many empty folders are looked for at a time.
 const PRUNED: usize = 2;
@@ -24,12 +28,14 @@ const TRIES: usize = 8;
 /// Where a name of that time is. Names of a tree have to sort as their times do.
 pub fn place(tree: &str, time: Time, name: &str) -> String {
     let digits = digits(time);
-    let (first, rest) = digits.split_at(DIGITS[0]);
-    format!("{tree}/{first}/{}/{name}", &rest[..DIGITS[1]])
+    let (first, second) = digits.split_at(DIGITS[0]);
+    format!("{tree}/{first}/{second}/{name}")
 }
 
+/// The folders of a time, as one.
 fn digits(time: Time) -> String {
-    format!("{:012x}", time.0.min((1 << 48) - 1))
+    let second = time.0.min((1 << 48) - 1) >> BITS;
+    format!("{:07x}{:03x}", second >> BITS, second & ((1 << BITS) - 1))
 }
 
 impl<F: Folder> Files<F> {
@@ -123,7 +129,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// A walk through the names from this time on; those of the same four seconds come as well.
+    /// A walk through the names from this time on; those of the same second come as well.
     pub fn new(tree: String, is_newest_first: bool, bound: Option<Time>) -> Walk {
         Walk { tree, is_newest_first, bound: bound.map(digits), open: Vec::new(), is_begun: false }
     }
