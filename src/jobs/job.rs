@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 
 use super::host::Host;
+use super::options::{Delay, Group};
 use super::store::Kind;
 use super::time::Time;
 
@@ -70,6 +71,12 @@ pub struct Input {
     pub key: Option<String>,
     /// The digest of the request, to compare with others under the same key.
     pub request: String,
+    /// How much later than now it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Delay>,
+    /// The jobs that it runs after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
     /// How many bytes the body has.
     #[serde(skip)]
     pub size: usize,
@@ -221,6 +228,23 @@ pub struct Job {
     pub run: Run,
     /// What it is claimed for.
     pub claim: Kind,
+}
+
+impl Job {
+    /// A job as it is stored. Until it has begun, it waits as it was accepted.
+    pub fn stored(id: Id, input: Input, mut run: Run, claim: Kind) -> Job {
+        if run.version == 0 {
+            run.wait = input.wait(id);
+        }
+        Job { id, input, run, claim }
+    }
+}
+
+impl Input {
+    /// What a job that is accepted waits for first.
+    pub fn wait(&self, id: Id) -> Option<Wait> {
+        self.delay.map(|delay| Wait::new(id.created(), delay.time()))
+    }
 }
 
 impl Wait {

@@ -7,6 +7,7 @@ mod host;
 pub(crate) mod http;
 mod job;
 mod notify;
+mod options;
 mod store;
 mod time;
 mod worker;

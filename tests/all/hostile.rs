@@ -255,6 +255,8 @@ fn generate(random: &mut Random, id: &str) -> (String, Vec<u8>, bool) {
             "Accept",
             "X-Other",
             "Content-Encoding",
+            "Delay",
+            "Job-Group",
         ]);
         let value = pick(&[
             "",

@@ -17,6 +17,7 @@ mod computing;
 mod contract;
 mod crashes;
 mod databases;
+mod delays;
 mod failures;
 mod faults;
 mod gone;

@@ -7,6 +7,7 @@ use crate::jobs::config::Config;
 use crate::jobs::host::Host;
 use crate::jobs::job::{Id, Input};
 use crate::jobs::notify;
+use crate::jobs::options::{Delay, Group};
 use crate::jobs::store::{Put, Store};
 use crate::jobs::worker::Worker;
 use crate::{Bytes, HeaderMap, HeaderValue, Problem, Request, StatusCode, header};
@@ -43,6 +44,8 @@ pub fn accept(
         notify: notify::targets(headers, config)?,
         key: key(request, worker)?,
         request: String::new(),
+        delay: fields::one(headers, "delay")?.map_or(Ok(None), Delay::parse).map_err(bad)?,
+        group: fields::one(headers, "job-group")?.map(Group::new).transpose().map_err(bad)?,
         size: request.body().len(),
         body: request.body().to_vec(),
     };
@@ -97,7 +100,11 @@ fn key(request: &Request<Bytes>, worker: &str) -> Result<Option<String>, Problem
 /// What two requests have in common that are the same.
 fn digest_of(input: &Input) -> String {
     let content_type = input.content_type.as_deref().unwrap_or_default();
-    digest(&[content_type.as_bytes(), input.notify.join(" ").as_bytes(), &input.body])
+    let delay = input.delay.map(|delay| delay.time().as_millis().to_string()).unwrap_or_default();
+    let group = input.group.as_ref().map(Group::name).unwrap_or_default();
+    let notify = input.notify.join(" ");
+    let headers = [content_type, &notify, &delay, group].map(str::as_bytes);
+    digest(&[&headers[..], &[&input.body]].concat())
 }
 
 fn digest(parts: &[&[u8]]) -> String {

@@ -11,7 +11,8 @@ use crate::jobs::config::Config;
 use crate::{Ack, Bytes, Method, Request, StatusCode};
 
 /// What a page may send beyond what every page may.
-const HEADERS: &str = "authorization, content-type, idempotency-key, last-event-id, notify, prefer";
+const HEADERS: &str =
+    "authorization, content-type, delay, idempotency-key, job-group, last-event-id, notify, prefer";
 
 /// What a page may read beyond what every page may.
 const EXPOSED: &str =

@@ -42,11 +42,6 @@ impl Range {
         matches!(self, Range::Before(_))
     }
 
-    pub fn bound(self) -> Option<Id> {
-        let (Range::Before(bound) | Range::After(bound)) = self;
-        bound
-    }
-
     /// Puts jobs in order.
     pub fn sort<T>(self, jobs: &mut [T], id: impl Fn(&T) -> Id) {
         jobs.sort_by_key(|job| id(job));

@@ -360,9 +360,15 @@ pub trait Store {
 }
 
 impl Due {
-    /// How a job waits that was just accepted.
+    /// How a job waits that was just accepted, and begins at once.
     pub fn first(id: Id) -> Due {
         Due { time: id.created(), id, kind: Kind::Work, wait: None }
+    }
+
+    /// How a job waits that was just accepted.
+    pub fn new(id: Id, input: &Input) -> Due {
+        let wait = input.wait(id);
+        Due { time: wait.map_or(id.created(), |wait| wait.until), wait, ..Due::first(id) }
     }
 
     /// How a job waits that has come so far; not at all if it has ended and all have been told.

@@ -8,6 +8,7 @@ use super::*;
 use crate::jobs::host::Host;
 use crate::jobs::host::tests::Native;
 use crate::jobs::job::{End, Tell, TellState};
+use crate::jobs::options::Delay;
 
 pub const KEEP: Duration = Duration::from_secs(3600);
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -51,6 +52,7 @@ macro_rules! suite {
             due_jobs_come_first_come_first_and_others_when_they_are_due
             a_job_is_due_at_its_time_however_far_off_and_found_until_then
             many_that_open_a_bucket_at_once_lose_nothing
+            a_job_with_a_delay_waits_from_its_ack_on
             waits_that_a_clock_began_that_was_ahead_begin_anew
             who_was_accepted_by_a_clock_that_was_ahead_has_a_turn_now
             a_queue_is_full_when_as_many_wait_as_may
@@ -257,6 +259,39 @@ pub fn a_job_is_due_at_its_time_however_far_off_and_found_until_then<F: Fixture>
         }
         assert!(looks < 20, "{seconds}: {looks}");
         assert_eq!(store.claim(&slot, &[due]).unwrap(), [due]);
+    }
+}
+
+pub fn a_job_with_a_delay_waits_from_its_ack_on<F: Fixture>() {
+    for seconds in [2, 30, 365 * 86_400] {
+        let fixture = F::new();
+        let store = fixture.store();
+        let delay = Delay::new(SECOND * seconds).unwrap();
+        let id = Id::new(&Native);
+        let input = Input { delay, ..input() };
+        assert_eq!(store.put(id, &input, usize::MAX, now()).unwrap(), Put::New);
+        let due = Due::new(id, &input);
+        assert_eq!(due.time, id.created() + SECOND * seconds);
+        let is_due = |now| store.look(now, 9, false).unwrap().due == [due];
+        let found = store.find(id).unwrap().unwrap();
+        assert_eq!((found.place, found.state(), found.job.input.delay), (Place::Queue, State::Queued, delay));
+        assert!(!is_due(now()) && store.counts().unwrap().waiting == 1);
+        // Whoever has brought it does not claim it, and who gives it back changes nothing.
+        let slot = enter(&*store);
+        assert!(store.claim(&slot, &[Due::first(id)]).unwrap().is_empty());
+        assert_eq!(store.claim_any(&slot, id).unwrap(), Some(Kind::Work));
+        let mut job = store.load(&slot, id, Kind::Work).unwrap();
+        assert_eq!(job.run.wait, due.wait);
+        release(&*store, &slot, &job);
+        let early = Time(due.time.0 - 1);
+        for _ in 0..20 {
+            assert!(!is_due(early), "{seconds}"); // Bucket after bucket.
+        }
+        while !is_due(due.time) {}
+        assert_eq!(claim(&*store, &slot, due).run.wait, due.wait);
+        (job.run.wait, job.run.version) = (None, 0);
+        store.save(&slot, &mut job).unwrap();
+        assert_eq!(store.load(&slot, id, Kind::Work).unwrap().run.wait, None);
     }
 }
 
@@ -606,18 +641,17 @@ pub fn jobs_are_listed_in_pages_in_either_order<F: Fixture>() {
         (id, worker, n)
     });
     let jobs: Vec<_> = jobs.collect();
-    let failed: fn(u64) -> bool = |n| n % 4 == 0;
-    let queued: fn(u64) -> bool = |n| n % 2 == 1;
-    let cases: [(Option<State>, fn(u64) -> bool); 5] = [
-        (None, |_| true),
-        (Some(State::Failed), failed),
-        (Some(State::Queued), queued),
-        (Some(State::Running), |_| false),
-        (Some(State::Cancelled), |_| false),
-    ];
-    for (state, is_in_state) in cases {
+    let is_in = |state: Option<State>, n: u64| match state {
+        None => true,
+        Some(State::Failed) => n % 4 == 0,
+        Some(State::Succeeded) => n % 4 == 2,
+        Some(State::Queued) => n % 2 == 1,
+        Some(_) => false,
+    };
+    for state in [None].into_iter().chain(State::ALL.map(Some)) {
         for worker in [None, Some("demo"), Some("other"), Some("nobody")] {
-            let is_right = |(_, of, n): &&(Id, &str, u64)| is_in_state(*n) && worker.is_none_or(|w| w == *of);
+            let is_right =
+                |(_, of, n): &&(Id, &str, u64)| is_in(state, *n) && worker.is_none_or(|w| w == *of);
             let expected = sorted(jobs.iter().filter(is_right).map(|job| job.0).collect());
             assert_eq!(listed(&*store, state, worker), expected, "{state:?} {worker:?}");
             let wanted = Wanted { state, worker: worker.map(str::to_owned) };

@@ -187,7 +187,8 @@ impl<F: Folder> Dir<F> {
                 Ok(None)
             });
         }
-        let bound = range.bound().map(Id::created);
+        let (Range::Before(bound) | Range::After(bound)) = range;
+        let bound = bound.map(Id::created);
         let mut walks = Vec::new();
         for tree in self.files.trees(wanted)? {
             let mut walk = Walk::new(tree, range.is_newest_first(), bound);

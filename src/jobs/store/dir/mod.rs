@@ -154,8 +154,11 @@ impl<F: Folder> Dir<F> {
     }
 
     /// Puts a job that is recorded into the queue, unless somebody has: whether it was still there.
-    fn begin(&self, id: Id) -> Result<bool> {
-        self.files.rename_if_any(&path("fresh", id), &queue::in_queue(&Due::first(id)))
+    fn begin(&self, id: Id, input: &Input) -> Result<bool> {
+        match self.queue(&path("fresh", id), Due::new(id, input), self.files.host().wall()) {
+            Err(StoreError::Lost) => Ok(false),
+            result => result.map(|()| true),
+        }
     }
 
     /// Takes a key for a job that is being recorded, unless another job has it. The key is a folder, so
@@ -186,21 +189,22 @@ impl<F: Folder> Dir<F> {
     /// What a key was used for, if it was. A key counts only while its job is there.
     fn known(&self, key: &str, request: &str) -> Result<Option<Put>> {
         let Some(id) = self.holder_of(key)? else { return Ok(None) };
-        let same = match self.find(id) {
-            Ok(Some(found)) => found.job.input.request == request,
+        let input = match self.find(id) {
+            Ok(Some(found)) => Some(found.job.input),
             Ok(None) => {
                 self.release_key(key, id)?;
                 return Ok(None);
             }
-            Err(StoreError::Damaged { .. }) => true,
+            Err(StoreError::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
         // Whoever used it first may be about to sync it, or have died.
-        match self.files.sync(&path("fresh", id)) {
-            Ok(()) => drop(self.begin(id)?),
-            Err(StoreError::Lost) => {}
-            Err(error) => return Err(error),
+        match (self.files.sync(&path("fresh", id)), &input) {
+            (Ok(()), Some(input)) => drop(self.begin(id, input)?),
+            (Ok(()), None) | (Err(StoreError::Lost), _) => {}
+            (Err(error), _) => return Err(error),
         }
+        let same = input.is_none_or(|input| input.request == request);
         Ok(Some(if same { Put::Known(id) } else { Put::Conflict }))
     }
 
@@ -370,7 +374,7 @@ impl<F: Folder> Store for Dir<F> {
                     return Err(error);
                 }
             }
-            if !self.begin(id)? && self.find(id)?.is_none() {
+            if !self.begin(id, input)? && self.find(id)?.is_none() {
                 return Err(StoreError::Lost);
             }
             fault::point("recorded");
@@ -526,7 +530,7 @@ impl<F: Folder> Store for Dir<F> {
             None => self.input_at(id, &path("jobs", id))?,
         };
         let missing = || StoreError::Damaged { id, reason: "its input is missing".into() };
-        Ok(Job { id, input: input.ok_or_else(missing)?, run, claim: kind })
+        Ok(Job::stored(id, input.ok_or_else(missing)?, run, kind))
     }
 
     fn repair(&self, slot: &Slot, id: Id, kind: Kind, reason: &str, run: Run) -> Result<Option<Job>> {
@@ -736,7 +740,7 @@ impl<F: Folder> Dir<F> {
             }
         }
         self.files.sync(&fresh)?;
-        self.begin(id).map(drop)
+        self.begin(id, &input).map(drop)
     }
 }
 

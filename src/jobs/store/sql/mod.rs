@@ -179,7 +179,8 @@ impl<D: Database> Store for Sql<D> {
         let head = serde_json::to_string(input).expect("these are structs with plain fields");
         let mut parameters = [
             id.to_string().into(),
-            number(Due::first(id).time),
+            number(id.created()),
+            input.delay.map_or(0, |delay| delay.time().as_millis() as i64).into(),
             input.worker.as_str().into(),
             head.into(),
             input.key.clone().into(),
@@ -205,7 +206,7 @@ impl<D: Database> Store for Sql<D> {
                 return Ok(Put::Full);
             }
             // Some of those that wait are cancelled already; or the key's job has just been removed.
-            parameters[7] = Value::Integer(i64::MAX);
+            parameters[8] = Value::Integer(i64::MAX);
         }
         Err(failed(doing, Failure::Other("its id or its key is taken".into())))
     }
@@ -471,7 +472,7 @@ impl<D: Database> Store for Sql<D> {
         };
         let (head, size, run, bytes, body) = read(row).map_err(|failure| failed(doing, failure))?;
         let input = Input { body, ..input(id, &head, size)? };
-        Ok(Job { id, input, run: Run { bytes, ..run_of(id, &run)? }, claim: kind })
+        Ok(Job::stored(id, input, Run { bytes, ..run_of(id, &run)? }, kind))
     }
 
     fn repair(&self, slot: &Slot, id: Id, kind: Kind, reason: &str, run: Run) -> Result<Option<Job>> {

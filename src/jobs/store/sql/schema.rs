@@ -35,6 +35,7 @@ const TABLES: &[&str] = &[
     "CREATE TABLE afterack_jobs (
         id TEXT PRIMARY KEY,
         created BIGINT NOT NULL,
+        delay BIGINT NOT NULL,
         worker TEXT NOT NULL,
         head TEXT NOT NULL,
         key TEXT UNIQUE,
@@ -79,8 +80,9 @@ const TRIGGERS: [(&str, &str, &str); 3] = [
     (
         "afterack_begin",
         "AFTER INSERT ON afterack_jobs FOR EACH ROW",
-        "INSERT INTO afterack_runs (id, kind, waits, due, worker, ended, run) \
-         VALUES (NEW.id, 0, 0, NEW.created, NEW.worker, '', '');",
+        "INSERT INTO afterack_runs (id, kind, waits, due, since, worker, ended, run) \
+         VALUES (NEW.id, 0, CASE WHEN NEW.delay > 0 THEN 1 ELSE 0 END, NEW.created + NEW.delay, \
+         CASE WHEN NEW.delay > 0 THEN NEW.created END, NEW.worker, '', '');",
     ),
     (
         "afterack_end",
@@ -123,14 +125,14 @@ pub const QUESTIONS: [&Question; 4] = [&PUT, &SURVEY, &LOOK, &RELEASE];
 pub const PUT: Question = Question {
     name: "afterack_put",
     is_stable: false,
-    parameters: "TEXT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BYTEA, BIGINT, BIGINT",
+    parameters: "TEXT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BYTEA, BIGINT, BIGINT",
     columns: "id TEXT",
-    statement: "INSERT INTO afterack_jobs (id, created, worker, head, key, size, body) \
-                SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS TEXT), \
-                CAST($5 AS TEXT), CAST($6 AS BIGINT), CAST($7 AS BYTEA) WHERE (SELECT count(*) FROM \
-                (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
-                AND kind IN (0, 1) LIMIT $8) AS waiting) < $8 AND EXISTS \
-                (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $9) \
+    statement: "INSERT INTO afterack_jobs (id, created, delay, worker, head, key, size, body) \
+                SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS TEXT), \
+                CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS BIGINT), CAST($8 AS BYTEA) WHERE \
+                (SELECT count(*) FROM (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
+                AND kind IN (0, 1) LIMIT $9) AS waiting) < $9 AND EXISTS \
+                (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $10) \
                 ON CONFLICT DO NOTHING RETURNING id",
 };
 

@@ -46,8 +46,8 @@ pub fn fill(numbers: &str, hexadecimal: &str) -> [String; 2] {
     let head = serde_json::to_string(&crate::jobs::store::suite::input()).unwrap();
     [
         format!(
-            "INSERT INTO afterack_jobs (id, created, worker, head, size, body) \
-             SELECT '01900000-0000-7000-8000-' || {hexadecimal}, n, 'demo', '{head}', 0, '' FROM ({numbers}) AS numbers"
+            "INSERT INTO afterack_jobs (id, created, delay, worker, head, size, body) \
+             SELECT '01900000-0000-7000-8000-' || {hexadecimal}, n, 0, 'demo', '{head}', 0, '' FROM ({numbers}) AS numbers"
         ),
         "UPDATE afterack_runs SET due = NULL, kind = 2, ended = 'succeeded', \
          finished = (SELECT created FROM afterack_jobs j WHERE j.id = afterack_runs.id)"
