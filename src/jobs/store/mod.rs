@@ -361,11 +361,13 @@ pub trait Store {
 
 impl Due {
     /// How a job waits that was just accepted, and begins at once.
+    #[cfg(any(not(any(feature = "spin", feature = "wasmcloud")), test))]
     pub fn first(id: Id) -> Due {
         Due { time: id.created(), id, kind: Kind::Work, wait: None }
     }
 
     /// How a job waits that was just accepted.
+    #[cfg(any(not(any(feature = "spin", feature = "wasmcloud")), test))]
     pub fn new(id: Id, input: &Input) -> Due {
         let wait = input.wait(id);
         Due { time: wait.map_or(id.created(), |wait| wait.until), wait, ..Due::first(id) }
