@@ -36,7 +36,7 @@ use host::{Host, Kind, REUSE, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
-    let benches: [(&str, fn()); 20] = [
+    let benches: [(&str, fn()); 21] = [
         ("sizes", sizes),
         ("time-to-ack", || time_to_ack("", 0.85)),
         ("time-to-ack", || time_to_ack(&options_of_make_up(), 1.15)),
@@ -49,6 +49,7 @@ fn main() {
         ("sleepers", sleepers),
         ("durable", || job_costs::durable_time_to_ack_by_files(Kind::Wasmtime, 2.0)),
         ("full-store", || job_costs::full_store(Kind::Wasmtime)),
+        ("lists", job_costs::lists),
         ("much-to-remove", job_costs::much_to_remove),
         ("sleeping-jobs", job_costs::sleeping_jobs),
         ("throughput", job_costs::throughput),

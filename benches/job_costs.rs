@@ -254,6 +254,80 @@ pub fn much_to_remove() {
     );
 }
 
+/// Pages of `GET /jobs` beside 100,000 jobs that are not shown, against 100, in turns. They are copies of one, as
+/// far as file systems allow a file to have many names.
+pub fn lists() {
+    const LISTS: [&str; 6] =
+        ["", "?state=succeeded", "?state=failed", "?state=queued", "?state=running", "?worker=rare"];
+    let folders = [Folder::new(), Folder::new()];
+    let start = |data: &Folder| {
+        let setup = component(data).variable("AFTERACK_DRAINS", 1).variable("AFTERACK_LANES", 1);
+        setup.variable("AFTERACK_ATTEMPTS", 1).start()
+    };
+    for (data, count) in folders.iter().zip([100, 100_000]) {
+        let host = start(data);
+        let client = Client(&host);
+        client.wait_for(&client.job(r#"{"failures":1}"#), "failed");
+        let done = client.job(SHORT);
+        client.wait_for(&done, "succeeded");
+        let running = client.job(r#"{"steps":10000,"step_ms":3000}"#);
+        client.wait_for(&running, "running");
+        let queued = client.job(SHORT);
+        host.kill();
+        copy(&data.0, &done, "done", "succeeded", count, 0);
+        copy(&data.0, &queued, "queue", "open", count, 1);
+    }
+    let hosts = folders.each_ref().map(start);
+    let mut connections = hosts.each_ref().map(|host| Connection::open(host.address));
+    sleep(Duration::from_secs(3));
+    for list in LISTS {
+        let mut times = [Vec::new(), Vec::new()];
+        let mut shown = [0; 2];
+        for _ in 0..100 {
+            for (index, connection) in connections.iter_mut().enumerate() {
+                let begun = Instant::now();
+                let page = connection.get(&format!("/jobs{list}"));
+                times[index].push(begun.elapsed());
+                assert_eq!(page.status, 200, "{}", page.text());
+                shown[index] = page.json()["jobs"].as_array().map_or(0, Vec::len);
+                sleep(PAUSE);
+            }
+        }
+        let [few, many] = times.map(Times::new);
+        println!(
+            "GET /jobs{list} with 100,000 finished and 100,000 queued jobs: {many}, {} shown; with 100 each: {few}, {} shown; ratio of medians {:.2}",
+            shown[1],
+            shown[0],
+            many.at(0.5) / few.at(0.5)
+        );
+    }
+}
+
+/// Makes so many copies of a job in this folder of a store, listed like this, each a millisecond after the other.
+fn copy(root: &Path, job: &str, folder: &str, class: &str, count: usize, kind: usize) {
+    const NAMES: usize = 20_000;
+    let names = fs::read_dir(root.join(folder)).expect("a store").map(|entry| entry.unwrap().path());
+    let mut original = names.into_iter().find(|path| path.to_string_lossy().ends_with(job)).expect("the job");
+    for n in 0..count {
+        let time = 0x0190_0000_0000_u64 + n as u64;
+        let digits = format!("{time:012x}");
+        let id = format!("{}-{}-7000-8000-{kind:012x}", &digits[..8], &digits[8..]);
+        let name = if folder == "queue" { format!("{time:013}.{id}") } else { id.clone() };
+        let place = root.join(folder).join(name);
+        let second = format!("{}/{:03x}", &digits[..7], (time >> 10) & 0x3ff);
+        let listed = root.join("list").join(class).join("demo").join(second);
+        if n % NAMES == 0 {
+            fs::copy(&original, &place).expect("a disk with room");
+            original.clone_from(&place);
+        } else {
+            fs::hard_link(&original, &place).expect("a file may have 60,000 names");
+        }
+        fs::create_dir_all(&listed).expect("a disk with room");
+        fs::hard_link(&original, listed.join(&id)).expect("a file may have 60,000 names");
+        fs::hard_link(&original, root.join("jobs").join(&id)).expect("a file may have 60,000 names");
+    }
+}
+
 /// Longer than the host keeps an instance that nobody needs.
 pub const IDLE: Duration = Duration::from_secs(3);
 

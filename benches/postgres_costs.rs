@@ -55,8 +55,8 @@ fn finished_jobs(kind: Kind) {
     client
         .batch_execute(
             "CREATE TEMP TABLE old AS SELECT * FROM afterack_runs; \
-             INSERT INTO afterack_jobs (id, created, head, size, body) \
-             SELECT '01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'), created, head, size, body \
+             INSERT INTO afterack_jobs (id, created, delay, worker, head, size, body) \
+             SELECT '01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'), created, delay, worker, head, size, body \
              FROM afterack_jobs, generate_series(1, 100000) n; \
              UPDATE afterack_runs r SET kind = old.kind, due = NULL, ended = old.ended, \
              finished = old.finished, run = old.run FROM old WHERE r.id LIKE '01900000-%'",

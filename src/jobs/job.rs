@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
 
 use super::host::Host;
+use super::options::{Delay, Group};
 use super::store::Kind;
 use super::time::Time;
 
@@ -18,10 +19,15 @@ pub struct Id(Uuid);
 impl Id {
     /// A new id, for a job that is accepted now.
     pub fn new(host: &dyn Host) -> Id {
+        Id::at(host.wall(), host)
+    }
+
+    /// One for a job that is accepted at this time.
+    pub fn at(time: Time, host: &dyn Host) -> Id {
         let random = (u128::from(host.random()) << 64 | u128::from(host.random())).to_be_bytes();
         let mut last = [0; 10];
         last.copy_from_slice(&random[..10]);
-        Id(Builder::from_unix_timestamp_millis(host.wall().0, &last).into_uuid())
+        Id(Builder::from_unix_timestamp_millis(time.0, &last).into_uuid())
     }
 
     /// The id that is written exactly like this; nothing else ever becomes a part of a path.
@@ -69,6 +75,12 @@ pub struct Input {
     pub key: Option<String>,
     /// The digest of the request, to compare with others under the same key.
     pub request: String,
+    /// How much later than now it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Delay>,
+    /// The jobs that it runs after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
     /// How many bytes the body has.
     #[serde(skip)]
     pub size: usize,
@@ -92,6 +104,9 @@ pub struct Run {
     pub tries: u32,
     /// How often the job was queued again after its end.
     pub round: u32,
+    /// What has begun it again last, if that was a retry of many jobs at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_by: Option<String>,
     /// How often its instance was lost during the step that comes next.
     pub lost: u32,
     /// That step runs in an instance of its own right now.
@@ -207,6 +222,15 @@ impl State {
     /// Those in which a job has ended.
     pub const ENDS: [State; 3] = [State::Succeeded, State::Failed, State::Cancelled];
 
+    /// All of them.
+    pub const ALL: [State; 5] =
+        [State::Queued, State::Running, State::Succeeded, State::Failed, State::Cancelled];
+
+    /// The state of this name.
+    pub fn parse(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// As it is written in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -239,9 +263,19 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job as it was read.
-    pub fn new(id: Id, input: Input, run: Run, claim: Kind) -> Job {
+    /// A job as it was read. Until it has begun, it waits as it was accepted.
+    pub fn new(id: Id, input: Input, mut run: Run, claim: Kind) -> Job {
+        if run.version == 0 {
+            run.wait = input.wait(id);
+        }
         Job { id, durable: run.version, input, run, claim, record: 0..0 }
+    }
+}
+
+impl Input {
+    /// What a job that is accepted waits for first.
+    pub fn wait(&self, id: Id) -> Option<Wait> {
+        self.delay.map(|delay| Wait::new(id.created(), delay.time()))
     }
 }
 

@@ -25,6 +25,7 @@ mod input;
 mod job;
 mod limit;
 mod notify;
+mod options;
 mod outgoing;
 mod service;
 mod store;

@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::engine::Engine;
 use super::job::Id;
+use super::options::{Delay, Group};
 use super::{Input, notify};
 use crate::{Problem, StatusCode};
 
@@ -36,7 +38,7 @@ pub fn submit_to(engine: &Rc<Engine>) {
 /// ```
 pub fn submit(worker: impl Into<String>, input: impl Into<Input>) -> Submission {
     let input = Input { worker: worker.into(), ..input.into() };
-    Submission { input, key: None, targets: Vec::new() }
+    Submission { input, key: None, targets: Vec::new(), delay: Duration::ZERO, group: None }
 }
 
 /// A job that is about to be recorded.
@@ -46,6 +48,8 @@ pub struct Submission {
     input: Input,
     key: Option<String>,
     targets: Vec<String>,
+    delay: Duration,
+    group: Option<String>,
 }
 
 impl Submission {
@@ -61,6 +65,17 @@ impl Submission {
         self
     }
 
+    /// Lets it begin so much later, at most a year. The same as `Delay`.
+    pub fn delay(self, delay: Duration) -> Submission {
+        Submission { delay, ..self }
+    }
+
+    /// Puts it into this group, 1 to 255 visible ASCII characters, whose jobs run one after the other, in the order
+    /// in which they were recorded. The same as `Job-Group`.
+    pub fn group(self, name: impl Into<String>) -> Submission {
+        Submission { group: Some(name.into()), ..self }
+    }
+
     /// Records the job: from here on it survives whatever happens to the host.
     ///
     /// # Errors
@@ -71,7 +86,11 @@ impl Submission {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
         })?;
         let notify = notify::check(self.targets.iter().map(String::as_str), engine.config())?;
-        let (id, is_new) = engine.accept(Input { notify, ..self.input }, self.key.as_deref())?;
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+        let delay = Delay::new(self.delay).map_err(bad)?;
+        let group = self.group.map(|name| Group::new(&name)).transpose().map_err(bad)?;
+        let input = Input { notify, delay, group, ..self.input };
+        let (id, is_new) = engine.accept(input, self.key.as_deref())?;
         Ok(Submitted { id, is_new })
     }
 }

@@ -125,7 +125,7 @@ on_every_host_with_a_folder! {
         let queued = fs::read_dir(path("queue")).unwrap().map(|entry| entry.unwrap().path());
         let course = queued.into_iter().find(|path| path.to_string_lossy().ends_with(&without_course)).unwrap();
         fs::write(course, "scribble").unwrap();
-        for folder in ["queue", "outbox", "slots", "ended", "jobs", "done", "fresh", "tmp", "marks", "keys"] {
+        for folder in ["queue", "outbox", "slots", "ended", "jobs", "done", "fresh", "tmp", "marks", "keys", "list", "list/open", "retries"] {
             fs::write(path(folder).join("foreign.txt"), "what is this?").unwrap();
         }
         client.wait_for(&running, "succeeded");
@@ -232,6 +232,10 @@ fn generate(random: &mut Random, id: &str) -> (String, Vec<u8>, bool) {
             "",
             "~",
             "a?b=c",
+            "jobs?state=failed",
+            "jobs?before=%00&worker=../x",
+            "retry?state=cancelled&worker=%ff",
+            "?purge=true",
             "?",
             "ü",
             "'\"<>",
@@ -253,6 +257,8 @@ fn generate(random: &mut Random, id: &str) -> (String, Vec<u8>, bool) {
             "Accept",
             "X-Other",
             "Content-Encoding",
+            "Delay",
+            "Job-Group",
         ]);
         let value = pick(&[
             "",

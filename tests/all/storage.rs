@@ -39,14 +39,30 @@ impl Storage {
 
     /// How many jobs have ended, and all have been told.
     pub fn done(&self) -> usize {
-        let statement =
-            "SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NULL AND ended IS NOT NULL";
+        let statement = "SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NULL AND ended <> ''";
         self.found("done", statement).len()
     }
 
     /// How many idempotency keys are in use.
     pub fn keys(&self) -> usize {
         self.found("keys", "SELECT key FROM afterack_jobs WHERE key IS NOT NULL").len()
+    }
+
+    /// How many retries of many jobs at once have not been seen to.
+    pub fn retries(&self) -> usize {
+        self.found("retries", "SELECT name FROM afterack_retries").iter().filter(|n| !n.contains('.')).count()
+    }
+
+    /// Where this is a part of a file's name, or in a row of a table of jobs.
+    pub fn names_with(&self, text: &str) -> Vec<String> {
+        match self {
+            Storage::Dir(folder) => {
+                let mut found = walk(folder);
+                found.retain(|path| path.contains(text));
+                found
+            }
+            _ => self.found("", &format!("SELECT id FROM afterack_runs WHERE id = '{text}'")),
+        }
     }
 
     /// How many records were set aside.
@@ -90,6 +106,16 @@ impl Storage {
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// The paths of all files and folders in a folder.
+fn walk(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        found.push(entry.path().display().to_string());
+        found.extend(walk(&entry.path()));
+    }
+    found
 }
 
 /// The database that Spin keeps in a folder.

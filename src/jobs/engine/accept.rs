@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use super::Engine;
 use crate::jobs::config::Config;
 use crate::jobs::job::{Id, Input};
+use crate::jobs::options::Group;
 use crate::jobs::store::Put;
 use crate::jobs::worker::Worker;
 use crate::{HeaderValue, Problem, StatusCode, header};
@@ -81,7 +82,11 @@ fn key_digest(key: &str, worker: &str) -> Result<String, Problem> {
 /// What two requests have in common that are the same.
 fn digest_of(input: &Input) -> String {
     let content_type = input.content_type().unwrap_or_default();
-    digest(&[content_type.as_bytes(), input.notify.join(" ").as_bytes(), &input.body])
+    let delay = input.delay.map(|delay| delay.time().as_millis().to_string()).unwrap_or_default();
+    let group = input.group.as_ref().map(Group::name).unwrap_or_default();
+    let notify = input.notify.join(" ");
+    let headers = [content_type, &notify, &delay, group].map(str::as_bytes);
+    digest(&[&headers[..], &[&input.body]].concat())
 }
 
 fn digest(parts: &[&[u8]]) -> String {

@@ -144,7 +144,8 @@ impl<'a> Drain<'a> {
                 self.alarms.tell_all();
             }
             self.marks.replace(marks.clone());
-            self.engine.heed(&self.slot.borrow(), &marks, &is_own)
+            self.engine.heed(&self.slot.borrow(), &marks, &is_own)?;
+            self.engine.retry_more(&self.slot.borrow())
         });
         result.and_then(|()| self.engine.do_chores()).or_else(|error| self.pause(error))
     }

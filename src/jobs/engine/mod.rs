@@ -12,6 +12,7 @@ mod adopt;
 mod alarms;
 mod drain;
 mod lanes;
+mod many;
 mod poller;
 mod relay;
 mod room;
@@ -36,6 +37,7 @@ use super::worker::{Terms, Workers};
 use crate::{Problem, StatusCode, log};
 use adopt::Seen;
 use drain::Drain;
+pub use many::Purged;
 pub use room::Room;
 
 /// How often a drain and the watch look around.
@@ -232,6 +234,7 @@ impl Engine {
         let soon = self.clock.now() + self.config.lease;
         Ok(self.with_outlook(|outlook| outlook.is_empty)
             && self.store.marks()?.is_empty()
+            && self.store.retries()?.is_empty()
             && self.store.unfinished()?.is_empty()
             && self.store.expires(self.config.keep)?.is_none_or(|expires| expires > soon))
     }
@@ -408,13 +411,13 @@ impl Engine {
         let Some(found) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
         let begins_again = found.asked == Some(Ask::Retry);
         if found.job.run.end.is_some() && !begins_again {
-            return Ok(Cancelled::TooLate(state_of(&found)));
+            return Ok(Cancelled::TooLate(found.state()));
         }
         let round = found.job.run.round + u32::from(begins_again);
         self.store.ask(Mark { id, round, ask: Ask::Cancel })?;
         // Where it is now, it is found with the mark.
         let Some(found) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
-        let state = state_of(&found);
+        let state = found.state();
         match found.job.run.end {
             // It has ended meanwhile, and somebody begins it again.
             Some(_) if found.asked == Some(Ask::Retry) && !begins_again => self.cancel(id),
@@ -426,7 +429,7 @@ impl Engine {
     /// Queues a job again that has failed or was cancelled. It goes on by its record.
     pub fn retry(&self, id: Id) -> Result<Retried> {
         let Some(found) = self.store.find(id)? else { return Ok(Retried::Unknown) };
-        match state_of(&found) {
+        match found.state() {
             State::Failed | State::Cancelled => {
                 self.store.ask(Mark { id, round: found.job.run.round, ask: Ask::Retry })?;
                 Ok(Retried::Yes)
@@ -451,24 +454,6 @@ impl Engine {
 /// Whether one of the slots is missing: it is being renewed, or somebody has died while he gave it back.
 fn lacks_one(slots: &[(Role, Holding)]) -> bool {
     Role::all().any(|role| !slots.iter().any(|slot| slot.0 == role))
-}
-
-/// Where a job stands, for those who ask.
-pub fn state_of(found: &Found) -> State {
-    match (&found.job.run.end, found.asked) {
-        // Whoever comes next begins it again.
-        (Some(_), Some(Ask::Retry)) => State::Queued,
-        (Some(end), _) => end.state,
-        // Whoever claims it cancels it.
-        (None, Some(Ask::Cancel)) if found.place == Place::Queue => State::Cancelled,
-        (None, _) if found.place == Place::Slot => State::Running,
-        (None, _) => State::Queued,
-    }
-}
-
-/// Whether a job has ended, and is not about to begin again.
-pub fn is_over(found: &Found) -> bool {
-    found.job.run.end.is_some() && found.asked != Some(Ask::Retry)
 }
 
 /// What a client sees of a store that fails.

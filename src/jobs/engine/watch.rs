@@ -86,6 +86,7 @@ impl Engine {
         self.do_chores()?;
         let marks = self.store.marks()?;
         self.heed(slot, &marks, &|_| false)?;
+        self.retry_more(slot)?;
         let slots = self.store.slots()?;
         // After a crash at the wrong moment there are two slots for a watch. One that lives is enough.
         let is_other = |(role, holding): &&(Role, Holding)| {

@@ -4,10 +4,12 @@ use super::fields;
 use crate::jobs::engine::Engine;
 use crate::jobs::job::{Id, Input};
 use crate::jobs::notify;
+use crate::jobs::options::{Delay, Group};
 use crate::{Bytes, HeaderMap, HeaderValue, Problem, Request, StatusCode, header};
 
 /// Checks a request and records it as a job: its id, and whether it is a new one.
 pub fn accept(request: &Request<Bytes>, worker: &str, engine: &Engine) -> Result<(Id, bool), Problem> {
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let kind = engine.worker(worker)?;
     let headers = request.headers();
     check_encoding(headers)?;
@@ -16,6 +18,8 @@ pub fn accept(request: &Request<Bytes>, worker: &str, engine: &Engine) -> Result
         content_type: fields::one(headers, "content-type")?.map(str::to_owned),
         headers: kind.kept(headers),
         notify: notify::targets(headers, engine.config())?,
+        delay: fields::one(headers, "delay")?.map_or(Ok(None), Delay::parse).map_err(bad)?,
+        group: fields::one(headers, "job-group")?.map(Group::new).transpose().map_err(bad)?,
         size: request.body().len(),
         body: request.body().to_vec(),
         ..Input::default()

@@ -11,10 +11,12 @@ use crate::jobs::config::Config;
 use crate::{Ack, Bytes, Method, Request, StatusCode};
 
 /// What a page may send beyond what every page may.
-const HEADERS: &str = "authorization, content-type, idempotency-key, last-event-id, notify, prefer";
+const HEADERS: &str =
+    "authorization, content-type, delay, idempotency-key, job-group, last-event-id, notify, prefer";
 
 /// What a page may read beyond what every page may.
-const EXPOSED: &str = "allow, content-length, location, preference-applied, retry-after, www-authenticate";
+const EXPOSED: &str =
+    "allow, content-length, link, location, preference-applied, retry-after, www-authenticate";
 
 /// The answer to a browser's question whether a page may send a request, if this is one.
 pub fn preflight(request: &Request<Bytes>, config: &Config) -> Option<Ack> {

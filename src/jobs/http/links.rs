@@ -1,7 +1,10 @@
 //! The URLs that answers refer to: absolute paths, below the prefix that a proxy has taken away.
 
+use super::fields::percent_encoded;
 use crate::HeaderMap;
 use crate::jobs::config::Config;
+use crate::jobs::job::Id;
+use crate::jobs::store::Wanted;
 
 /// The longest prefix that a proxy may name, in bytes.
 const LONGEST: usize = 200;
@@ -28,6 +31,13 @@ impl Links {
     pub fn job(&self, id: impl std::fmt::Display) -> String {
         format!("{}/jobs/{id}", self.prefix)
     }
+
+    /// The URL of a list of jobs, those before this one.
+    pub fn jobs(&self, wanted: &Wanted, before: Id) -> String {
+        let state = wanted.state.map(|state| format!("state={}&", state.name())).unwrap_or_default();
+        let worker = wanted.worker.as_ref().map(|worker| format!("worker={}&", percent_encoded(worker)));
+        format!("{}/jobs?{state}{}before={before}", self.prefix, worker.unwrap_or_default())
+    }
 }
 
 /// Whether this is a path of plain segments, which can do no harm in a URL of ours.
@@ -41,14 +51,30 @@ fn is_prefix(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::host::tests::Native;
+    use crate::jobs::job::State;
 
-    fn job(forwarded: Option<&'static str>, base: Option<&str>) -> String {
+    fn links(forwarded: Option<&'static str>, base: Option<&str>) -> Links {
         let mut headers = HeaderMap::new();
         headers.extend(forwarded.map(|prefix| {
             (crate::HeaderName::from_static("x-forwarded-prefix"), crate::HeaderValue::from_static(prefix))
         }));
         let config = Config { base: base.map(str::to_owned), ..Config::default() };
-        Links::of(&headers, &config).job(7)
+        Links::of(&headers, &config)
+    }
+
+    fn job(forwarded: Option<&'static str>, base: Option<&str>) -> String {
+        links(forwarded, base).job(7)
+    }
+
+    #[test]
+    fn the_link_to_a_page_asks_for_the_same_jobs() {
+        let id = Id::new(&Native);
+        let wanted = |state, worker: &str| Wanted { state, worker: Some(worker.into()) };
+        let links = links(Some("/api"), None);
+        assert_eq!(links.jobs(&Wanted::default(), id), format!("/api/jobs?before={id}"));
+        let both = links.jobs(&wanted(Some(State::Failed), "a&b>é"), id);
+        assert_eq!(both, format!("/api/jobs?state=failed&worker=a%26b%3E%C3%A9&before={id}"));
     }
 
     #[test]

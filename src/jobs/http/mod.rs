@@ -8,8 +8,10 @@ mod answers;
 pub mod cors;
 pub mod fields;
 pub mod links;
+mod list;
 mod metrics;
 mod prefer;
+mod query;
 pub mod status;
 mod ticket;
 mod waiting;
@@ -21,7 +23,7 @@ use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use wstd::runtime::{Task, spawn};
 
 use super::config::Config;
-use super::engine::{Cancelled, Engine, Retried, is_over, state_of};
+use super::engine::{Cancelled, Engine, Purged, Retried};
 use super::fault;
 use super::host::{Host, Real};
 use super::job::{Id, State};
@@ -33,6 +35,7 @@ use crate::{Ack, Bytes, HeaderMap, Method, Problem, Reply, Request, StatusCode, 
 use answers::{conflict, json, no_job, no_resource, not_allowed};
 use links::Links;
 use prefer::Prefer;
+use query::Query;
 use waiting::Admitted;
 
 /// How soon a client may look for news of the job it has posted, in seconds.
@@ -133,8 +136,11 @@ impl Visit {
             (_, ["metrics"]) => Err(not_allowed(request, "GET, HEAD")),
             (&Method::POST, ["drain"]) => self.drain(),
             (_, ["drain"]) => Err(not_allowed(request, "POST")),
+            (_, ["jobs"]) if get => list::answer(request, &*self.store, &self.links),
+            (_, ["jobs"]) => Err(not_allowed(request, "GET, HEAD")),
+            (&Method::POST, ["jobs", "retry"]) => self.retry_all(request),
             (&Method::POST, ["jobs", worker]) => return self.accept(request, worker),
-            (&Method::DELETE, ["jobs", id]) => self.cancel(id),
+            (&Method::DELETE, ["jobs", id]) => self.delete(request, id),
             (_, ["jobs", id]) if get => return self.status(request, id),
             (_, ["jobs", _]) => Err(not_allowed(request, "GET, HEAD, POST, DELETE")),
             (_, ["jobs", id, "output"]) if get => self.output(id),
@@ -174,7 +180,7 @@ impl Visit {
                 let length = waiting::longest_brief(id, &self.links);
                 let response = reply.open(mark(head), Some(length as u64))?;
                 let body =
-                    |found: &Found| waiting::padded(&status::brief(id, state_of(found), &self.links), length);
+                    |found: &Found| waiting::padded(&status::brief(id, found.state(), &self.links), length);
                 waiting::answer(response, &*self.store, id, prefer, body).await;
             }
             Ok(Answer::Events(id, heard)) => {
@@ -227,7 +233,7 @@ impl Visit {
         let (id, is_new) = accept::accept(request, worker, &self.engine)?;
         let mut state = State::Queued;
         if !is_new && let Some(found) = self.store.find(id)? {
-            state = state_of(&found);
+            state = found.state();
         }
         let mut prefer = Prefer::read(request.headers());
         let admitted = self.admit(&mut prefer, state.is_end());
@@ -247,7 +253,7 @@ impl Visit {
         if request.method() == Method::HEAD {
             prefer.wait = None;
         }
-        let admitted = self.admit(&mut prefer, is_over(&found));
+        let admitted = self.admit(&mut prefer, found.is_over());
         let ack = json(StatusCode::OK, status::full(&found, &self.links))?;
         let ack = applied(ack, &prefer)?;
         Ok(match admitted {
@@ -271,7 +277,7 @@ impl Visit {
     /// `GET /jobs/{id}/output`: what the job has made, as it is.
     fn output(&self, id: &str) -> Result<Ack, Problem> {
         let found = self.find(id)?;
-        let state = state_of(&found);
+        let state = found.state();
         let Found { job, .. } = found;
         match job.run.end {
             Some(end) if state == State::Succeeded => {
@@ -321,9 +327,17 @@ impl Visit {
         json(StatusCode::OK, body)
     }
 
-    /// `DELETE /jobs/{id}`: cancels a job that has not ended.
-    fn cancel(&self, id: &str) -> Result<Ack, Problem> {
+    /// `DELETE /jobs/{id}`: cancels a job that has not ended; with `?purge=true`, removes one that has.
+    fn delete(&self, request: &Request<Bytes>, id: &str) -> Result<Ack, Problem> {
+        let purges = Query::read(request, &["purge"])?.is_true("purge")?;
         let parsed = Id::parse(id).ok_or_else(|| no_job(id))?;
+        if purges {
+            return match self.engine.purge(parsed)? {
+                Purged::Yes => Ok(Ack::empty().status(StatusCode::NO_CONTENT)?),
+                Purged::No(state) => Err(conflict(parsed, state, "succeeded, failed or cancelled")),
+                Purged::Unknown => Err(no_job(id)),
+            };
+        }
         match self.engine.cancel(parsed)? {
             Cancelled::Yes(state) => json(StatusCode::ACCEPTED, status::brief(parsed, state, &self.links)),
             Cancelled::TooLate(state) => Err(conflict(parsed, state, "queued or running")),
@@ -339,6 +353,16 @@ impl Visit {
             Retried::No(state) => Err(conflict(parsed, state, "failed or cancelled")),
             Retried::Unknown => Err(no_job(id)),
         }
+    }
+
+    /// `POST /jobs/retry?state=failed&worker=…`: queues all such jobs again.
+    fn retry_all(&self, request: &Request<Bytes>) -> Result<Ack, Problem> {
+        let wanted =
+            Query::read(request, &["state", "worker"])?.wanted(&[State::Failed, State::Cancelled])?;
+        if wanted.state.is_none() {
+            return Err(query::bad("missing parameter: state (expected failed or cancelled)".into()));
+        }
+        json(StatusCode::ACCEPTED, serde_json::json!({ "retried": self.engine.retry_all(&wanted)? }))
     }
 
     fn find(&self, id: &str) -> Result<Found, Problem> {

@@ -3,13 +3,8 @@
 use serde_json::{Value, json};
 
 use super::links::Links;
-use crate::jobs::engine::state_of;
 use crate::jobs::job::{Id, Input, Job, Run, State, Tell};
 use crate::jobs::store::Found;
-
-/// All states of a job.
-pub const STATES: [State; 5] =
-    [State::Queued, State::Running, State::Succeeded, State::Failed, State::Cancelled];
 
 /// The body of the 202 and of everything else that only says where a job stands.
 pub fn brief(id: Id, state: State, links: &Links) -> Value {
@@ -18,7 +13,7 @@ pub fn brief(id: Id, state: State, links: &Links) -> Value {
 
 /// All that clients may know of a job but its output, whose URL it has.
 pub fn full(found: &Found, links: &Links) -> Value {
-    let mut job = without_targets(&found.job, state_of(found), links);
+    let mut job = without_targets(&found.job, found.state(), links);
     job["notifications"] = notifications(&found.job.input, &found.job.run).into();
     job
 }

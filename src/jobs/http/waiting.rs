@@ -14,9 +14,8 @@ use super::links::Links;
 use super::prefer::Prefer;
 use super::status;
 use crate::jobs::config::Config;
-use crate::jobs::engine::is_over;
 use crate::jobs::host::Host;
-use crate::jobs::job::Id;
+use crate::jobs::job::{Id, State};
 use crate::jobs::store::{Found, Store, Waiter};
 use crate::log;
 use crate::reply::Open;
@@ -63,7 +62,7 @@ async fn for_end(response: &Open, store: &dyn Store, id: Id, time: Duration) -> 
     loop {
         let is_late = Duration::from(begun.elapsed()) >= time;
         match store.find(id) {
-            Ok(Some(found)) if is_late || is_over(&found) => return Some(found),
+            Ok(Some(found)) if is_late || found.is_over() => return Some(found),
             Ok(None) => return None,
             Err(error) if is_late => {
                 log::error(error);
@@ -80,7 +79,7 @@ async fn for_end(response: &Open, store: &dyn Store, id: Id, time: Duration) -> 
 
 /// Whether there is nothing to send to a client that has heard the event with this id.
 pub fn is_heard(found: &Found, heard: Option<u64>) -> bool {
-    let end = found.job.run.end.as_ref().filter(|_| is_over(found));
+    let end = found.job.run.end.as_ref().filter(|_| found.is_over());
     end.is_some_and(|end| heard == Some(end.version))
 }
 
@@ -103,7 +102,7 @@ pub async fn send_events(
         match store.find(id) {
             Ok(Some(found)) => {
                 let (version, name) = match &found.job.run.end {
-                    Some(end) if is_over(&found) => (end.version, "end"),
+                    Some(end) if found.is_over() => (end.version, "end"),
                     _ => (found.job.run.version, "progress"),
                 };
                 if name == "end" || last != Some(version) {
@@ -149,11 +148,7 @@ pub fn padded(json: &serde_json::Value, length: usize) -> Vec<u8> {
 
 /// How long the longest `brief` of this job is.
 pub fn longest_brief(id: Id, links: &Links) -> usize {
-    status::STATES
-        .map(|state| status::brief(id, state, links).to_string().len())
-        .into_iter()
-        .max()
-        .unwrap_or(0)
+    State::ALL.map(|state| status::brief(id, state, links).to_string().len()).into_iter().max().unwrap_or(0)
 }
 
 /// Waits for the end of a job, and answers with what `body` makes of it then.

@@ -11,6 +11,7 @@
 
 #[cfg(any(not(any(feature = "spin", feature = "wasmcloud")), test))]
 mod dir;
+mod list;
 mod location;
 #[cfg(any(feature = "spin", feature = "wasmcloud", test))]
 mod sql;
@@ -24,6 +25,7 @@ use std::time::Duration;
 pub use dir::Dir;
 #[cfg(test)]
 pub use dir::model;
+pub use list::{Range, RetryAll, Wanted};
 pub use location::Location;
 
 use super::config::Config;
@@ -102,6 +104,26 @@ pub struct Found {
     pub asked: Option<Ask>,
 }
 
+impl Found {
+    /// Where the job stands, for those who ask.
+    pub fn state(&self) -> State {
+        match (&self.job.run.end, self.asked) {
+            // Whoever comes next begins it again.
+            (Some(_), Some(Ask::Retry)) => State::Queued,
+            (Some(end), _) => end.state,
+            // Whoever claims it cancels it.
+            (None, Some(Ask::Cancel)) if self.place == Place::Queue => State::Cancelled,
+            (None, _) if self.place == Place::Slot => State::Running,
+            (None, _) => State::Queued,
+        }
+    }
+
+    /// Whether the job has ended, and is not about to begin again.
+    pub fn is_over(&self) -> bool {
+        self.job.run.end.is_some() && self.asked != Some(Ask::Retry)
+    }
+}
+
 /// What a waiting job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -136,7 +158,7 @@ pub struct Outlook {
 }
 
 /// Whom a slot is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// An invocation that runs jobs: one of [`SLOTS`].
     Drain(usize),
@@ -243,6 +265,23 @@ pub trait Store {
     /// Whether there is this mark.
     fn is_marked(&self, mark: Mark) -> Result<bool>;
 
+    /// The first of the jobs that are wanted, at most so many. It costs as much whatever else there is.
+    fn list(&self, wanted: &Wanted, range: Range, most: usize) -> Result<Vec<Found>>;
+
+    /// Records durably that all failed or cancelled jobs that are wanted are to begin again: about how many those
+    /// are.
+    fn retry_all(&self, wanted: &Wanted) -> Result<usize>;
+
+    /// What of that has not been seen to yet.
+    fn retries(&self) -> Result<Vec<RetryAll>>;
+
+    /// Notes that it has come to this job; or to the end, if there is none.
+    fn note_retried(&self, retry: &RetryAll, after: Option<Id>) -> Result<()>;
+
+    /// Removes a job that has ended, with all there is of it, if it is still as it was found: whether it was.
+    /// Whoever is just telling of its end has lost it.
+    fn purge(&self, found: &Found, keep: Duration) -> Result<bool>;
+
     /// What the queue holds, with at most `most` due jobs of each kind. With `mend`, waits that were begun
     /// by a clock that was ahead are begun anew.
     fn look(&self, now: Time, most: usize, mend: bool) -> Result<Outlook>;
@@ -330,9 +369,17 @@ pub trait Store {
 }
 
 impl Due {
-    /// How a job waits that was just accepted.
+    /// How a job waits that was just accepted, and begins at once.
+    #[cfg(any(not(any(feature = "spin", feature = "wasmcloud")), test))]
     pub fn first(id: Id) -> Due {
         Due { time: id.created(), id, kind: Kind::Work, wait: None }
+    }
+
+    /// How a job waits that was just accepted.
+    #[cfg(any(not(any(feature = "spin", feature = "wasmcloud")), test))]
+    pub fn new(id: Id, input: &Input) -> Due {
+        let wait = input.wait(id);
+        Due { time: wait.map_or(id.created(), |wait| wait.until), wait, ..Due::first(id) }
     }
 
     /// How a job waits that has come so far; not at all if it has ended and all have been told.

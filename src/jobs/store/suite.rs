@@ -8,6 +8,7 @@ use super::*;
 use crate::jobs::host::Host;
 use crate::jobs::host::tests::Native;
 use crate::jobs::job::{End, Recorded, Tell, TellState, What};
+use crate::jobs::options::Delay;
 
 pub const KEEP: Duration = Duration::from_secs(3600);
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -51,6 +52,7 @@ macro_rules! suite {
             due_jobs_come_first_come_first_and_others_when_they_are_due
             a_job_is_due_at_its_time_however_far_off_and_found_until_then
             many_that_open_a_bucket_at_once_lose_nothing
+            a_job_with_a_delay_waits_from_its_ack_on
             waits_that_a_clock_began_that_was_ahead_begin_anew
             who_was_accepted_by_a_clock_that_was_ahead_has_a_turn_now
             a_queue_is_full_when_as_many_wait_as_may
@@ -67,6 +69,12 @@ macro_rules! suite {
             a_job_that_has_ended_again_is_kept_from_then_on
             marks_are_found_until_they_are_heeded_and_count_for_one_round
             a_job_that_has_ended_waits_until_all_have_been_told
+            jobs_are_listed_in_pages_in_either_order
+            jobs_are_listed_as_they_stand
+            jobs_are_listed_by_what_clients_have_asked_of_them
+            all_that_are_to_begin_again_are_counted_and_known_until_that_is_done
+            nothing_is_left_of_a_job_that_is_purged
+            whoever_tells_of_a_job_that_is_purged_has_lost_it
             clients_wait_as_many_as_may_and_no_longer_than_they_may
         );
     };
@@ -253,6 +261,39 @@ pub fn a_job_is_due_at_its_time_however_far_off_and_found_until_then<F: Fixture>
         }
         assert!(looks < 20, "{seconds}: {looks}");
         assert_eq!(store.claim(&slot, &[due]).unwrap(), [due]);
+    }
+}
+
+pub fn a_job_with_a_delay_waits_from_its_ack_on<F: Fixture>() {
+    for seconds in [2, 30, 365 * 86_400] {
+        let fixture = F::new();
+        let store = fixture.store();
+        let delay = Delay::new(SECOND * seconds).unwrap();
+        let id = Id::new(&Native);
+        let input = Input { delay, ..input() };
+        assert_eq!(store.put(id, &input, usize::MAX, now()).unwrap(), Put::New);
+        let due = Due::new(id, &input);
+        assert_eq!(due.time, id.created() + SECOND * seconds);
+        let is_due = |now| store.look(now, 9, false).unwrap().due == [due];
+        let found = store.find(id).unwrap().unwrap();
+        assert_eq!((found.place, found.state(), found.job.input.delay), (Place::Queue, State::Queued, delay));
+        assert!(!is_due(now()) && store.counts().unwrap().waiting == 1);
+        // Whoever has brought it does not claim it, and who gives it back changes nothing.
+        let slot = enter(&*store);
+        assert!(store.claim(&slot, &[Due::first(id)]).unwrap().is_empty());
+        assert_eq!(store.claim_any(&slot, id).unwrap(), Some(Kind::Work));
+        let mut job = store.load(&slot, id, Kind::Work).unwrap();
+        assert_eq!(job.run.wait, due.wait);
+        release(&*store, &slot, &job);
+        let early = Time(due.time.0 - 1);
+        for _ in 0..20 {
+            assert!(!is_due(early), "{seconds}"); // Bucket after bucket.
+        }
+        while !is_due(due.time) {}
+        assert_eq!(claim(&*store, &slot, due).run.wait, due.wait);
+        (job.run.wait, job.run.version) = (None, 0);
+        store.save(&slot, &mut job).unwrap();
+        assert_eq!(store.load(&slot, id, Kind::Work).unwrap().run.wait, None);
     }
 }
 
@@ -628,4 +669,252 @@ pub fn clients_wait_as_many_as_may_and_no_longer_than_they_may<F: Fixture>() {
     assert!(admit(now() + SECOND * 62).is_some());
     assert!(admit(Time(now().0 - 3_600_000)).is_some());
     assert!(store.admit(0, now()).unwrap().is_none());
+}
+
+fn input_of(worker: &str) -> Input {
+    Input { worker: worker.into(), ..input() }
+}
+
+/// A job that has ended like this.
+fn ended(store: &dyn Store, slot: &Slot, worker: &str, state: State) -> Id {
+    let mut job = claim(store, slot, put_input(store, &input_of(worker)));
+    end(&mut job, state);
+    store.save(slot, &mut job).unwrap();
+    release(store, slot, &job);
+    job.id
+}
+
+/// The ids of all jobs that are wanted, newest first.
+fn listed(store: &dyn Store, state: Option<State>, worker: Option<&str>) -> Vec<Id> {
+    let wanted = Wanted { state, worker: worker.map(str::to_owned) };
+    ids(store.list(&wanted, Range::Before(None), 1000).unwrap())
+}
+
+fn ids(found: Vec<Found>) -> Vec<Id> {
+    found.into_iter().map(|found| found.job.id).collect()
+}
+
+fn sorted(mut ids: Vec<Id>) -> Vec<Id> {
+    ids.sort();
+    ids.reverse();
+    ids
+}
+
+pub fn jobs_are_listed_in_pages_in_either_order<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    assert!(listed(&*store, None, None).is_empty());
+    // From times that are far apart and close together, whoever accepted them in which order.
+    let mut random = crate::jobs::store::model::random(1);
+    let jobs = (0..60).map(|n| {
+        let id = Id::at(Time(now().0 - n % 4 * 3_600_000 - random(1 << (n % 24))), &Native);
+        let worker = if n % 3 == 0 { "demo" } else { "other" };
+        assert_eq!(store.put(id, &input_of(worker), usize::MAX, now()).unwrap(), Put::New);
+        if n % 2 == 0 {
+            let mut job = claim(&*store, &slot, Due::first(id));
+            end(&mut job, if n % 4 == 0 { State::Failed } else { State::Succeeded });
+            store.save(&slot, &mut job).unwrap();
+            release(&*store, &slot, &job);
+        }
+        (id, worker, n)
+    });
+    let jobs: Vec<_> = jobs.collect();
+    let is_in = |state: Option<State>, n: u64| match state {
+        None => true,
+        Some(State::Failed) => n.is_multiple_of(4),
+        Some(State::Succeeded) => n % 4 == 2,
+        Some(State::Queued) => n % 2 == 1,
+        Some(_) => false,
+    };
+    for state in [None].into_iter().chain(State::ALL.map(Some)) {
+        for worker in [None, Some("demo"), Some("other"), Some("nobody")] {
+            let is_right =
+                |(_, of, n): &&(Id, &str, u64)| is_in(state, *n) && worker.is_none_or(|w| w == *of);
+            let expected = sorted(jobs.iter().filter(is_right).map(|job| job.0).collect());
+            assert_eq!(listed(&*store, state, worker), expected, "{state:?} {worker:?}");
+            let wanted = Wanted { state, worker: worker.map(str::to_owned) };
+            let (mut newest, mut oldest) = (Vec::new(), Vec::new());
+            for _ in 0..=expected.len() / 7 {
+                let range = Range::Before(newest.last().copied());
+                newest.extend(ids(store.list(&wanted, range, 7).unwrap()));
+                let range = Range::After(oldest.last().copied());
+                oldest.extend(ids(store.list(&wanted, range, 7).unwrap()));
+            }
+            assert_eq!(newest, expected);
+            oldest.reverse();
+            assert_eq!(oldest, expected);
+        }
+    }
+    // What is no folder's name is a worker's all the same.
+    let odd = ["../../x", "", "a b", "\u{e9}", &"w".repeat(500)].map(|worker| {
+        let due = put_input(&*store, &input_of(worker));
+        assert_eq!(listed(&*store, Some(State::Queued), Some(worker)), [due.id]);
+        due.id
+    });
+    assert_eq!(listed(&*store, None, None).len(), jobs.len() + odd.len());
+}
+
+pub fn jobs_are_listed_as_they_stand<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let states = |id: Id| {
+        let found = store.find(id).unwrap().unwrap();
+        let listed = State::ALL.into_iter().filter(|state| listed(&*store, Some(*state), None).contains(&id));
+        assert!(listed.clone().eq([found.state()]), "{:?}", listed.collect::<Vec<_>>());
+        found.state()
+    };
+    let input = Input { notify: vec!["mailto:a@b.org".into()], ..input() };
+    let due = put_input(&*store, &input);
+    assert_eq!(states(due.id), State::Queued);
+    let mut job = claim(&*store, &slot, due);
+    assert_eq!(states(due.id), State::Running);
+    job.run.wait = Some(Wait::new(now(), KEEP));
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    assert_eq!(states(due.id), State::Queued);
+    for (round, state) in [State::Failed, State::Cancelled, State::Failed].into_iter().enumerate() {
+        let kind = store.claim_any(&slot, due.id).unwrap().unwrap();
+        let mut job = store.load(&slot, due.id, kind).unwrap();
+        end(&mut job, state);
+        job.run.tells = vec![Tell { due: now(), ..Tell::default() }; round];
+        store.save(&slot, &mut job).unwrap();
+        release(&*store, &slot, &job);
+        assert_eq!(states(due.id), state);
+        let kind = store.claim_any(&slot, due.id).unwrap().unwrap();
+        assert_eq!((kind, states(due.id)), (Kind::Tell, state));
+        let mut job = store.load(&slot, due.id, kind).unwrap();
+        (job.run.end, job.run.round) = (None, round as u32 + 1);
+        job.run.tells.clear();
+        store.save(&slot, &mut job).unwrap();
+        release(&*store, &slot, &job);
+        assert_eq!(states(due.id), State::Queued);
+    }
+    let other = done(&*store, &slot);
+    assert_eq!(states(other), State::Succeeded);
+    while store.remove_expired(now() + 2 * KEEP, KEEP).unwrap().is_some() {}
+    assert_eq!(listed(&*store, None, None), [due.id]);
+}
+
+pub fn jobs_are_listed_by_what_clients_have_asked_of_them<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let failed: Vec<_> = (0..5).map(|_| ended(&*store, &slot, "demo", State::Failed)).collect();
+    let queued: Vec<_> = (0..5).map(|_| put(&*store).id).collect();
+    store.ask(Mark { id: failed[2], round: 0, ask: Ask::Retry }).unwrap();
+    store.ask(Mark { id: failed[3], round: 1, ask: Ask::Retry }).unwrap(); // Of another round.
+    store.ask(Mark { id: queued[1], round: 0, ask: Ask::Cancel }).unwrap();
+    let all = |state| listed(&*store, Some(state), Some("demo"));
+    assert_eq!(all(State::Failed), sorted([0, 1, 3, 4].map(|n| failed[n]).to_vec()));
+    let begin = [0, 2, 3, 4].map(|n| queued[n]).into_iter().chain([failed[2]]);
+    assert_eq!(all(State::Queued), sorted(begin.collect()));
+    assert_eq!(all(State::Cancelled), [queued[1]]);
+    assert!(listed(&*store, Some(State::Cancelled), Some("other")).is_empty());
+    assert_eq!(listed(&*store, None, None).len(), 10);
+    let wanted = Wanted { state: Some(State::Queued), worker: None };
+    let first = ids(store.list(&wanted, Range::After(None), 2).unwrap());
+    assert_eq!(first, [failed[2].min(queued[0]), failed[2].max(queued[0]).min(all(State::Queued)[3])]);
+}
+
+pub fn all_that_are_to_begin_again_are_counted_and_known_until_that_is_done<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    for _ in 0..3 {
+        ended(&*store, &slot, "demo", State::Failed);
+        ended(&*store, &slot, "demo", State::Cancelled);
+        ended(&*store, &slot, "demo", State::Succeeded);
+        ended(&*store, &slot, "other", State::Failed);
+    }
+    assert!(store.retries().unwrap().is_empty());
+    let of = |state, worker: Option<&str>| Wanted { state: Some(state), worker: worker.map(str::to_owned) };
+    assert_eq!(store.retry_all(&of(State::Failed, None)).unwrap(), 6);
+    assert_eq!(store.retry_all(&of(State::Cancelled, Some("demo"))).unwrap(), 3);
+    assert_eq!(store.retry_all(&of(State::Cancelled, Some("other"))).unwrap(), 0);
+    let retries = fixture.store().retries().unwrap();
+    assert_eq!(retries.len(), 3);
+    let first = retries.iter().find(|retry| retry.wanted == of(State::Failed, None)).unwrap();
+    assert_eq!(first.after, None);
+    let id = done(&*store, &slot);
+    store.note_retried(first, Some(id)).unwrap();
+    let retries = fixture.store().retries().unwrap();
+    assert_eq!(retries.iter().find(|retry| retry.name == first.name).unwrap().after, Some(id));
+    for retry in retries {
+        store.note_retried(&retry, None).unwrap();
+    }
+    assert!(fixture.store().retries().unwrap().is_empty());
+    assert_eq!(fixture.leftovers(), 0);
+}
+
+pub fn nothing_is_left_of_a_job_that_is_purged<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let due = put_input(&*store, &with_key("one"));
+    let found = |id| store.find(id).unwrap().unwrap();
+    assert!(!store.purge(&found(due.id), KEEP).unwrap());
+    let mut job = claim(&*store, &slot, due);
+    job.run.bytes = vec![b'x'; 5000];
+    store.save(&slot, &mut job).unwrap();
+    assert!(!store.purge(&found(due.id), KEEP).unwrap());
+    end(&mut job, State::Failed);
+    store.save(&slot, &mut job).unwrap();
+    let before = found(due.id);
+    release(&*store, &slot, &job);
+    let kind = store.claim_any(&slot, due.id).unwrap().unwrap();
+    let mut job = store.load(&slot, due.id, kind).unwrap();
+    (job.run.end, job.run.round) = (None, 1);
+    store.save(&slot, &mut job).unwrap();
+    // It has begun again meanwhile.
+    assert!(!store.purge(&before, KEEP).unwrap());
+    end(&mut job, State::Failed);
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    let other = done(&*store, &slot);
+    let purge =
+        |store: &dyn Store| store.find(due.id).unwrap().is_some_and(|f| store.purge(&f, KEEP).unwrap());
+    assert_eq!(winners(purge, &fixture), 1);
+    assert!(store.find(due.id).unwrap().is_none() && store.output(due.id).unwrap().is_none());
+    assert_eq!(listed(&*store, None, None), [other]);
+    assert_eq!((fixture.jobs(), fixture.leftovers()), (1, 0));
+    assert_eq!(again(&*store, &with_key("another")), Put::New);
+    while store.remove_expired(now() + 2 * KEEP, KEEP).unwrap().is_some() {}
+    assert_eq!((fixture.jobs(), fixture.leftovers()), (1, 0));
+    // They have ended all the same.
+    assert_eq!(store.counts().unwrap().ended.map(|ended| ended.1)[0], 1);
+    assert!(store.counts().unwrap().ended[1].1 >= 1);
+}
+
+pub fn whoever_tells_of_a_job_that_is_purged_has_lost_it<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let input = Input { notify: vec!["mailto:a@b.org".into()], ..input() };
+    // It waits to be told of; somebody tells of it; it has ended a moment ago, and who ran it is about to say so.
+    for stage in 0..3 {
+        let mut job = claim(&*store, &slot, put_input(&*store, &input));
+        end(&mut job, State::Failed);
+        job.run.tells = vec![Tell { due: now(), ..Tell::default() }];
+        store.save(&slot, &mut job).unwrap();
+        if stage < 2 {
+            release(&*store, &slot, &job);
+        }
+        if stage == 1 {
+            assert_eq!(store.claim_any(&slot, job.id).unwrap(), Some(Kind::Tell));
+            job = store.load(&slot, job.id, Kind::Tell).unwrap();
+        }
+        assert!(store.purge(&store.find(job.id).unwrap().unwrap(), KEEP).unwrap(), "{stage}");
+        if stage > 0 {
+            assert!(matches!(store.save(&slot, &mut job), Err(StoreError::Lost)), "{stage}");
+            assert!(matches!(store.release(&slot, &job, now(), KEEP), Err(StoreError::Lost)), "{stage}");
+        }
+        assert!(store.find(job.id).unwrap().is_none());
+        let counts = store.counts().unwrap();
+        assert_eq!((counts.waiting, counts.running, counts.untold), (0, 0, 0), "{stage}");
+        assert_eq!(counts.ended[1], (State::Failed, stage + 1));
+        assert_eq!((fixture.jobs(), fixture.leftovers()), (0, 0), "{stage}");
+        assert!(store.look(now() + KEEP, 9, true).unwrap().is_empty);
+    }
 }

@@ -1,5 +1,5 @@
 //! Histories: hosts that share a store and stop, die, come back late or have wrong clocks, while clients
-//! post, cancel and retry. Whatever happens, the store's and the engine's promises hold.
+//! post, cancel, retry, list and remove. Whatever happens, the store's and the engine's promises hold.
 //!
 //! `SEED=7` runs one history again, `HISTORIES=100000` says how many there are.
 
@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use futures_lite::future;
 
-use super::{Cancelled, Engine, Retried, state_of};
+use super::{Cancelled, Engine, Purged, Retried};
 use crate::jobs::config::Config;
 use crate::jobs::host::Host;
 use crate::jobs::job::{Id, Input, State};
 use crate::jobs::store::model::{Disk, random};
-use crate::jobs::store::{Put, Store};
+use crate::jobs::store::{Put, Range, Store, StoreError, Wanted};
 use crate::jobs::worker::{Failure, Job, Output, Worker, Workers, demo};
 use world::{Results, World};
 
@@ -35,8 +35,12 @@ struct Known {
     jobs: HashMap<Id, bool>,
     /// Those of which somebody was told that they are cancelled, or are to be.
     cancelled: HashSet<Id>,
-    /// Those that somebody has begun again.
-    retried: HashSet<Id>,
+    /// How often somebody has begun each of them again.
+    retried: HashMap<Id, u32>,
+    /// How often somebody has begun all of them again that had failed, or were cancelled.
+    retried_all: u32,
+    /// Those that somebody has removed.
+    purged: HashSet<Id>,
 }
 
 fn config() -> Config {
@@ -86,11 +90,10 @@ impl History {
             let input = Input { worker, key, body, size, ..Input::default() };
             let own = match store.put(id, &input, usize::MAX, sim.wall()) {
                 Ok(Put::New) => Some(id),
-                Ok(Put::Known(known)) => {
-                    assert!(
-                        store.find(known).unwrap().is_some(),
-                        "a key answers for job {known}, which is not there"
-                    );
+                Ok(Put::Known(other)) => {
+                    let is_there = store.find(other).unwrap().is_some();
+                    let is_purged = || known.lock().unwrap().purged.contains(&other);
+                    assert!(is_there || is_purged(), "a key answers for job {other}, which is not there");
                     None
                 }
                 Ok(Put::Conflict | Put::Full) => panic!("the same request is no conflict, and there is room"),
@@ -108,7 +111,10 @@ impl History {
         let known = self.known.clone();
         self.world.invoke(host, &self.disk, move |store, sim| {
             let engine = engine(store.clone(), sim.clone());
-            let unknown = |id| panic!("job {id} is out of reach");
+            let unknown = |id| {
+                let is_purged = known.lock().unwrap().purged.contains(&id);
+                assert!(is_purged, "job {id} is out of reach");
+            };
             // An error is a 503. Who dies before he hears of what he asks may have been heard.
             match (what, id) {
                 (0, Some(id)) => {
@@ -124,12 +130,31 @@ impl History {
                     }
                 }
                 (1, Some(id)) => {
-                    known.lock().unwrap().retried.insert(id);
+                    *known.lock().unwrap().retried.entry(id).or_default() += 1;
                     if let Ok(Retried::Unknown) = engine.retry(id) {
                         unknown(id);
                     }
                 }
                 (2, Some(id)) if matches!(store.find(id), Ok(None)) => unknown(id),
+                (4, Some(id)) => {
+                    known.lock().unwrap().purged.insert(id);
+                    match engine.purge(id) {
+                        Ok(Purged::Yes) => {
+                            assert!(!matches!(store.find(id), Ok(Some(_))), "job {id} is still there");
+                        }
+                        Ok(Purged::No(_)) => drop(known.lock().unwrap().purged.remove(&id)),
+                        Ok(Purged::Unknown) | Err(_) => {}
+                    }
+                }
+                (5, _) => {
+                    known.lock().unwrap().retried_all += 1;
+                    let state = [State::Failed, State::Cancelled][sim.random() as usize % 2];
+                    let _ = engine.retry_all(&Wanted { state: Some(state), worker: Some("demo".into()) });
+                }
+                (6, _) => {
+                    let state = State::ALL.get(sim.random() as usize % 6).copied();
+                    drop(list(&*store, state));
+                }
                 _ => drop(store.open()),
             }
             carry_on(store, sim, None);
@@ -175,9 +200,11 @@ impl History {
                 places.entry(id).or_default().push(path);
             }
         }
-        for id in self.known.lock().unwrap().jobs.keys() {
+        let known = self.known.lock().unwrap();
+        for id in known.jobs.keys() {
             let places = places.get(id).map_or(&[][..], Vec::as_slice);
-            assert_eq!(places.len(), 1, "job {id} is in {places:?}");
+            let is_right = places.len() == 1 || places.is_empty() && known.purged.contains(id);
+            assert!(is_right, "job {id} is in {places:?}");
         }
     }
 
@@ -200,10 +227,24 @@ impl History {
         let (known, lost) = (self.known.clone(), self.lost.clone());
         self.world.invoke(host, &self.disk, move |store, _| {
             let known = known.lock().unwrap();
+            // After a power cut, who reads all of them has put right what was wrong.
+            let listed = list(&*store, None).unwrap();
             for (id, fails) in &known.jobs {
-                let found = store.find(*id).unwrap().unwrap_or_else(|| panic!("job {id} is lost"));
-                let state = state_of(&found);
-                let (cancelled, retried) = (known.cancelled.contains(id), known.retried.contains(id));
+                let Some(found) = store.find(*id).unwrap() else {
+                    assert!(known.purged.contains(id), "job {id} is lost");
+                    assert!(!listed.contains(id), "job {id} is listed and is not there");
+                    continue;
+                };
+                assert!(listed.contains(id), "job {id} is not listed");
+                assert!(
+                    list(&*store, Some(found.state())).unwrap().contains(id),
+                    "job {id} is listed as another"
+                );
+                let retries = known.retried.get(id).map_or(0, |count| *count) + known.retried_all;
+                let round = found.job.run.round;
+                assert!(round <= retries, "job {id} has begun again {round} times, and not {retries}");
+                let state = found.state();
+                let (cancelled, retried) = (known.cancelled.contains(id), retries > 0);
                 let is_right = match state {
                     State::Succeeded => !fails && (!cancelled || retried || found.job.run.version > 0),
                     // Lost once, and again while it ran alone: that is a failed attempt.
@@ -216,10 +257,23 @@ impl History {
             let counts = store.counts().unwrap();
             assert_eq!((counts.waiting, counts.running, counts.untold, counts.drains), (0, 0, 0, 0));
             assert!(store.marks().unwrap().is_empty(), "marks are left");
+            assert!(store.retries().unwrap().is_empty(), "jobs are still to begin again");
             assert!(store.unfinished().unwrap().is_empty(), "something is unfinished");
         });
         self.world.run_until(self.world.now() + 500);
     }
+}
+
+/// The jobs in this state, all of which are.
+fn list(store: &dyn Store, state: Option<State>) -> Result<Vec<Id>, StoreError> {
+    let found = store.list(&Wanted { state, worker: None }, Range::Before(None), 1000)?;
+    assert!(
+        found.iter().all(|found| state.is_none_or(|state| found.state() == state)),
+        "{state:?}: {found:?}"
+    );
+    let ids: Vec<_> = found.into_iter().map(|found| found.job.id).collect();
+    assert!(ids.is_sorted_by(|one, other| one > other), "{ids:?}");
+    Ok(ids)
 }
 
 fn carry_on(store: Rc<dyn Store>, sim: Rc<world::SimHost>, own: Option<Id>) {
@@ -307,7 +361,7 @@ fn history(seed: u64, cuts: bool, is_shown: bool) {
                 let input = if key.is_some() { INPUTS[0] } else { INPUTS[choose(7) as usize] };
                 history.post(host, input, key);
             }
-            6 | 7 => history.ask(host, choose(4), id),
+            6 | 7 => history.ask(host, choose(7), id),
             8 => history.ask(host, 0, id),
             9 => history.ask(host, 1, id),
             10 => world.kill(host),

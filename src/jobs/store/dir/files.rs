@@ -124,6 +124,12 @@ impl<F: Folder> Files<F> {
             .ok_or(StoreError::Lost)
     }
 
+    /// Cuts a file off, if it is there and longer.
+    pub fn shorten(&self, path: &str, length: u64) -> Result<()> {
+        let shortened = if_any(self.folder.shorten(path, length));
+        shortened.map(drop).map_err(|error| self.failed("shortening", path, error))
+    }
+
     /// Appends a few bytes.
     pub fn append(&self, path: &str, bytes: &[u8]) -> Result<()> {
         self.folder.append(path, bytes).map_err(|error| self.failed("writing", path, error))
@@ -155,6 +161,17 @@ impl<F: Folder> Files<F> {
         }
     }
 
+    /// Gives a file a second name that says only that it is there. Where files can have one name only, it is an
+    /// empty file.
+    pub fn note(&self, from: &str, to: &str) -> Result<bool> {
+        match self.folder.link(from, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::Lost),
+            Err(_) => self.append(to, b"").map(|()| true),
+        }
+    }
+
     /// Renames; [`StoreError::Lost`] if it is not there, or one of the folders has gone, as slots do.
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
         if self.rename_if_any(from, to)? { Ok(()) } else { Err(StoreError::Lost) }
@@ -180,7 +197,14 @@ impl<F: Folder> Files<F> {
     }
 
     pub fn remove_if_any(&self, path: &str) -> Result<()> {
-        if_any(self.folder.remove(path)).map(drop).map_err(|error| self.failed("removing", path, error))
+        self.remove_if_there(path).map(drop)
+    }
+
+    /// Removes a file: whether it was there.
+    pub fn remove_if_there(&self, path: &str) -> Result<bool> {
+        let removed =
+            if_any(self.folder.remove(path)).map_err(|error| self.failed("removing", path, error))?;
+        Ok(removed.is_some())
     }
 
     pub fn make_folder(&self, path: &str) -> Result<()> {
@@ -188,6 +212,21 @@ impl<F: Folder> Files<F> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(self.failed("making", path, error)),
             Ok(()) => Ok(()),
+        }
+    }
+
+    /// Makes a folder, with those that it is in.
+    pub fn make_path(&self, path: &str) -> Result<()> {
+        match self.folder.make_folder(path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => match path.rsplit_once('/') {
+                Some((outer, _)) if error.kind() == ErrorKind::NotFound => {
+                    self.make_path(outer)?;
+                    self.make_folder(path)
+                }
+                _ => Err(self.failed("making", path, error)),
+            },
         }
     }
 

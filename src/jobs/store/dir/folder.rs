@@ -40,6 +40,9 @@ pub trait Folder {
     /// Writes these bytes at these places of a file that must be there, and syncs them if that is asked for.
     fn overwrite(&self, path: &str, parts: &[(&[u8], u64)], sync: bool) -> io::Result<()>;
 
+    /// Cuts a file off that must be there, and may be shorter.
+    fn shorten(&self, path: &str, length: u64) -> io::Result<()>;
+
     /// Appends a few bytes to a file that need not be there yet; nobody else's come between them.
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()>;
 

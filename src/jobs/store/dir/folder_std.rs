@@ -52,6 +52,11 @@ impl Folder for Mounted {
         if sync { file.sync_data() } else { Ok(()) }
     }
 
+    fn shorten(&self, path: &str, length: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.at(path))?;
+        if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
+    }
+
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         OpenOptions::new().append(true).create(true).open(self.at(path))?.write_all(bytes)
     }

@@ -119,6 +119,12 @@ impl Folder for Mounted {
         if sync { file.sync_data().map_err(error) } else { Ok(()) }
     }
 
+    fn shorten(&self, path: &str, length: u64) -> io::Result<()> {
+        let file = self.open(path, OpenFlags::empty(), DescriptorFlags::WRITE)?;
+        let is_longer = file.stat().map_err(error)?.size > length;
+        if is_longer { file.set_size(length).map_err(error) } else { Ok(()) }
+    }
+
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let file = self.open(path, OpenFlags::CREATE, DescriptorFlags::WRITE)?;
         if bytes.is_empty() {

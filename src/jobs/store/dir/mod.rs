@@ -11,6 +11,7 @@
 //! jobs/ID                what was accepted: a second name of the job's first file
 //! keys/DIGEST/ID         the job of an idempotency key: at most one
 //! marks/ID.ROUND.ASK     what a client asks of a job
+//! list/…  retries/…      the jobs by state and worker; see list.rs
 //! where/ID               where a job waits, if not under the time at which it was accepted
 //! ended/…  totals/…      what has ended when; see ended.rs
 //! waiters/…              clients that wait for an answer
@@ -35,11 +36,13 @@ mod folder;
 mod folder_std;
 #[cfg(target_arch = "wasm32")]
 mod folder_wasi;
+mod list;
 #[cfg(test)]
 pub mod model;
 mod queue;
 mod record;
 mod slots;
+mod tree;
 mod waiters;
 
 use std::cell::Cell;
@@ -48,8 +51,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{
-    Ask, Counts, Due, Found, Holding, Kind, Mark, Outlook, Place, Put, Result, Role, Slot, Store, StoreError,
-    Waiter,
+    Ask, Counts, Due, Found, Holding, Kind, Mark, Outlook, Place, Put, Range, Result, RetryAll, Role, Slot,
+    Store, StoreError, Waiter, Wanted,
 };
 use crate::jobs::fault;
 use crate::jobs::host::Host;
@@ -66,9 +69,9 @@ pub use folder_std::Mounted;
 pub use folder_wasi::Mounted;
 
 /// The folders of a store, but for the slots.
-const FOLDERS: [&str; 14] = [
-    "tmp", "fresh", "queue", "outbox", "done", "gone", "jobs", "keys", "marks", "where", "ended", "totals",
-    "waiters", "damaged",
+const FOLDERS: [&str; 16] = [
+    "tmp", "fresh", "queue", "outbox", "done", "gone", "jobs", "keys", "marks", "list", "retries", "where",
+    "ended", "totals", "waiters", "damaged",
 ];
 
 /// What a store has that was made as a whole.
@@ -76,12 +79,14 @@ const MADE: &str = "made";
 
 /// How long a job is looked for that exists and is in none of its places.
 const MISSED: Duration = Duration::from_secs(2);
+/// How often a job is looked for that is moved meanwhile.
+const MOVES: usize = 16;
 
 /// How long removing goes on at a time.
 const PIECE: Duration = Duration::from_millis(10);
 
-/// How many bytes of results are kept after a job's success, since to leave them costs less than a new file.
-const KEPT: u64 = 64 * 1024;
+/// How many bytes that its steps have come to are left in a job's file after its success, which is quicker.
+const KEPT: u64 = 16 * 1024;
 
 /// A store in a folder.
 pub struct Dir<F> {
@@ -143,6 +148,7 @@ impl<F: Folder> Dir<F> {
         let fresh = path("fresh", id);
         self.files.create(&fresh, &record::new_file(input), false)?;
         self.files.link(&fresh, &path("jobs", id))?;
+        self.files.list_new(id, &input.worker, &fresh)?;
         if let Some(key) = &input.key
             && !self.take_key(key, id)?
         {
@@ -153,8 +159,11 @@ impl<F: Folder> Dir<F> {
     }
 
     /// Puts a job that is recorded into the queue, unless somebody has: whether it was still there.
-    fn begin(&self, id: Id) -> Result<bool> {
-        self.files.rename_if_any(&path("fresh", id), &queue::in_queue(&Due::first(id)))
+    fn begin(&self, id: Id, input: &Input) -> Result<bool> {
+        match self.queue(&path("fresh", id), Due::new(id, input), self.files.host().wall()) {
+            Err(StoreError::Lost) => Ok(false),
+            result => result.map(|()| true),
+        }
     }
 
     /// Takes a key for a job that is being recorded, unless another job has it. The key is a folder, so
@@ -185,21 +194,22 @@ impl<F: Folder> Dir<F> {
     /// What a key was used for, if it was. A key counts only while its job is there.
     fn known(&self, key: &str, request: &str) -> Result<Option<Put>> {
         let Some(id) = self.holder_of(key)? else { return Ok(None) };
-        let same = match self.find(id) {
-            Ok(Some(found)) => found.job.input.request == request,
+        let input = match self.find(id) {
+            Ok(Some(found)) => Some(found.job.input),
             Ok(None) => {
                 self.release_key(key, id)?;
                 return Ok(None);
             }
-            Err(StoreError::Damaged { .. }) => true,
+            Err(StoreError::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
         // Whoever used it first may be about to sync it, or have died.
-        match self.files.sync(&path("fresh", id)) {
-            Ok(()) => drop(self.begin(id)?),
-            Err(StoreError::Lost) => {}
-            Err(error) => return Err(error),
+        match (self.files.sync(&path("fresh", id)), &input) {
+            (Ok(()), Some(input)) => drop(self.begin(id, input)?),
+            (Ok(()), None) | (Err(StoreError::Lost), _) => {}
+            (Err(error), _) => return Err(error),
         }
+        let same = input.is_none_or(|input| input.request == request);
         Ok(Some(if same { Put::Known(id) } else { Put::Conflict }))
     }
 
@@ -216,8 +226,11 @@ impl<F: Folder> Dir<F> {
     fn forget(&self, id: Id) -> Result<()> {
         let (gone, of_input) = (path("gone", id), path("jobs", id));
         for file in [&gone, &of_input] {
-            if let Ok(Some(Input { key: Some(key), .. })) = self.input_at(id, file) {
-                self.release_key(&key, id)?;
+            if let Ok(Some(Input { key, worker, .. })) = self.input_at(id, file) {
+                if let Some(key) = key {
+                    self.release_key(&key, id)?;
+                }
+                self.files.unlist(id, &worker)?;
                 break;
             }
         }
@@ -253,7 +266,11 @@ impl<F: Folder> Dir<F> {
         // A job that is being moved, or whose slot is renewed, can be missed in its old place and in its new one: on a
         // busy host again and again.
         for round in 0_u32.. {
-            let mut places = vec![(path("done", id), Place::Done)];
+            let done = path("done", id);
+            if let Some(file) = self.files.beginning(&done)? {
+                return Ok(Some((done, file, Place::Done)));
+            }
+            let mut places = Vec::new();
             for (_, slot) in self.files.held_slots()? {
                 places.extend([Kind::Work, Kind::Tell].map(|kind| (claim_in(&slot, id, kind), Place::Slot)));
             }
@@ -276,6 +293,24 @@ impl<F: Folder> Dir<F> {
         Ok(None)
     }
 
+    /// A job with those of these marks that are its. They were read first: a job that still waits after its mark
+    /// was seen is not begun without it being seen.
+    fn find_with(&self, id: Id, marks: &[Mark]) -> Result<Option<Found>> {
+        let input = self.input_at(id, &path("jobs", id))?;
+        let Some((place, file, kind)) = self.locate(id, input.is_some())? else { return Ok(None) };
+        let input = match input {
+            Some(input) => input,
+            None => match self.input_by(id, &place, &file)? {
+                Some(input) => input,
+                None => return Ok(None),
+            },
+        };
+        let run = record::decode_run_head(&file).map_err(|reason| StoreError::Damaged { id, reason })?;
+        let is_asked = |ask| marks.contains(&Mark { id, round: run.round, ask });
+        let asked = Ask::open(&run, is_asked);
+        Ok(Some(Found { job: Job::new(id, input, run, Kind::Work), place: kind, asked }))
+    }
+
     /// Stores the next version of how far a claimed job has come, which is none if that fails. It goes into the
     /// half that the last durable version is not in.
     fn next_version(&self, job: &mut Job, store: impl FnOnce(&mut Job) -> Result<()>) -> Result<()> {
@@ -293,10 +328,6 @@ impl<F: Folder> Dir<F> {
         let place = claimed(slot, job.id, job.claim);
         let steps: Vec<u8> = results.iter().flat_map(record::step).collect();
         let (half, at) = match record::store(&job.run) {
-            Stored::Half(..) if keeps_little(job) => {
-                self.replace(slot, job, record::run_file(&job.run), &steps)?;
-                return self.shorten_input(job.id);
-            }
             Stored::Half(half, at) => (half, at),
             Stored::File(file) => return self.replace(slot, job, file, &steps),
         };
@@ -308,6 +339,11 @@ impl<F: Folder> Dir<F> {
         job.record.end += steps.len() as u64;
         if sync {
             job.durable = job.run.version;
+        }
+        if has_succeeded(job) && job.record.end - job.record.start > KEPT {
+            // Nobody needs what its steps have come to any more.
+            self.files.shorten(&place, job.record.start)?;
+            self.shorten_input(job.id)?;
         }
         Ok(())
     }
@@ -326,16 +362,16 @@ impl<F: Folder> Dir<F> {
         self.files.sync(&slot_folder(slot))?;
         job.record = from..file.len() as u64;
         job.durable = job.run.version;
-        Ok(())
+        if has_succeeded(job) && job.run.recorded > 0 { self.shorten_input(job.id) } else { Ok(()) }
     }
 
     /// Leaves in the file of what was accepted nothing but that.
     fn shorten_input(&self, id: Id) -> Result<()> {
         let of_input = path("jobs", id);
-        let file = self.files.read(&of_input)?.unwrap_or_default();
-        match record::steps_begin(&file) {
-            Ok(end) if end < file.len() as u64 => self.files.write(&of_input, &file[..end as usize], true),
-            _ => Ok(()),
+        let beginning = self.files.beginning(&of_input)?.unwrap_or_default();
+        match record::steps_begin(&beginning) {
+            Ok(end) => self.files.shorten(&of_input, end),
+            Err(_) => Ok(()),
         }
     }
 
@@ -390,7 +426,7 @@ impl<F: Folder> Store for Dir<F> {
                     return Err(error);
                 }
             }
-            if !self.begin(id)? && self.find(id)?.is_none() {
+            if !self.begin(id, input)? && self.find(id)?.is_none() {
                 return Err(StoreError::Lost);
             }
             fault::point("recorded");
@@ -399,21 +435,7 @@ impl<F: Folder> Store for Dir<F> {
     }
 
     fn find(&self, id: Id) -> Result<Option<Found>> {
-        let input = self.input_at(id, &path("jobs", id))?;
-        // Marks first: a job that still waits after its mark was seen is not begun without it being seen.
-        let marks = self.marks()?;
-        let Some((place, file, kind)) = self.locate(id, input.is_some())? else { return Ok(None) };
-        let input = match input {
-            Some(input) => input,
-            None => match self.input_by(id, &place, &file)? {
-                Some(input) => input,
-                None => return Ok(None),
-            },
-        };
-        let run = record::decode_run_head(&file).map_err(|reason| StoreError::Damaged { id, reason })?;
-        let is_asked = |ask| marks.contains(&Mark { id, round: run.round, ask });
-        let asked = Ask::open(&run, is_asked);
-        Ok(Some(Found { job: Job::new(id, input, run, Kind::Work), place: kind, asked }))
+        self.find_with(id, &self.marks()?)
     }
 
     fn output(&self, id: Id) -> Result<Option<Vec<u8>>> {
@@ -452,6 +474,26 @@ impl<F: Folder> Store for Dir<F> {
 
     fn is_marked(&self, mark: Mark) -> Result<bool> {
         self.files.exists(&mark_path(mark))
+    }
+
+    fn list(&self, wanted: &Wanted, range: Range, most: usize) -> Result<Vec<Found>> {
+        self.list_jobs(wanted, range, most)
+    }
+
+    fn retry_all(&self, wanted: &Wanted) -> Result<usize> {
+        self.with_folders(|| self.files.note_retry(wanted))
+    }
+
+    fn retries(&self) -> Result<Vec<RetryAll>> {
+        self.files.retries()
+    }
+
+    fn note_retried(&self, retry: &RetryAll, after: Option<Id>) -> Result<()> {
+        self.files.note_retried(retry, after)
+    }
+
+    fn purge(&self, found: &Found, keep: Duration) -> Result<bool> {
+        self.purge_ended(found, keep)
     }
 
     fn look(&self, now: Time, most: usize, mend: bool) -> Result<Outlook> {
@@ -612,6 +654,10 @@ impl<F: Folder> Store for Dir<F> {
             }
             self.files.note_end(job.id, &job.run, keep)?;
         }
+        let begins_again = job.run.end.is_none() && job.claim == Kind::Tell;
+        if has_just_ended || begins_again {
+            self.relist(job, &from);
+        }
         match Due::of(job.id, &job.run) {
             Some(due) => self.queue(&from, due, now)?,
             None => self.files.rename(&from, &path("done", job.id))?,
@@ -641,13 +687,18 @@ impl<F: Folder> Store for Dir<F> {
                 Err(StoreError::Lost) => Ok(()), // Somebody else has.
                 result => result,
             },
-            ("gone", Some(id)) => self.forget(id),
+            ("gone", Some(id)) => match self.begins_again(id) {
+                Ok(false) => self.forget(id),
+                Ok(true) | Err(StoreError::Lost) => Ok(()), // Or somebody else has.
+                Err(error) => Err(error),
+            },
             ("tmp", _) => self.files.remove_all(unfinished),
             _ => self.files.set_aside(unfinished, "it is no job's name"),
         }
     }
 
     fn remove_expired(&self, now: Time, keep: Duration) -> Result<Option<Time>> {
+        self.files.tolerate(self.files.prune_lists(now))?;
         let until = self.files.host().elapsed() + PIECE;
         self.remove_ended(now, keep, &|| self.files.host().elapsed() >= until)
     }
@@ -704,6 +755,44 @@ impl<F: Folder> Dir<F> {
         Ok(())
     }
 
+    /// Removes a job that has ended, wherever it is, unless it has changed since it was found.
+    fn purge_ended(&self, found: &Found, keep: Duration) -> Result<bool> {
+        let (id, gone) = (found.job.id, path("gone", found.job.id));
+        if found.job.run.end.is_none() {
+            return Ok(false);
+        }
+        let version_of = |file: &[u8]| record::decode_run_head(file).map_or(0, |run| run.version);
+        for _ in 0..MOVES {
+            let Some((place, file, _)) = self.locate(id, true)? else { return Ok(false) };
+            if version_of(&file) != found.job.run.version {
+                return Ok(false);
+            }
+            if !self.take_from(&place, &gone)? {
+                continue; // It has just been moved.
+            }
+            if self.begins_again(id)? {
+                return Ok(false);
+            }
+            if place.starts_with(slots::SLOTS_FOLDER) && !place.ends_with(slots::TELL) {
+                // Whoever was about to end it has lost it.
+                self.files.note_end(id, &found.job.run, keep)?;
+            }
+            self.files.sync(&gone)?; // No power cut brings it back.
+            self.forget(id)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Queues a job in `gone` that has begun again in the moment when somebody took it away: whether it has.
+    fn begins_again(&self, id: Id) -> Result<bool> {
+        let gone = path("gone", id);
+        let file = self.files.beginning(&gone)?;
+        let run = file.and_then(|file| record::decode_run_head(&file).ok());
+        let due = run.filter(|run| run.end.is_none() && run.round > 0).and_then(|run| Due::of(id, &run));
+        due.map_or(Ok(false), |due| self.queue(&gone, due, self.files.host().wall()).map(|()| true))
+    }
+
     /// Finishes recording a job whose request has left it behind: it begins if it is whole, and if its
     /// key is not another job's by now.
     fn finish_recording(&self, id: Id) -> Result<()> {
@@ -728,18 +817,13 @@ impl<F: Folder> Dir<F> {
             }
         }
         self.files.sync(&fresh)?;
-        self.begin(id).map(drop)
+        self.begin(id, &input).map(drop)
     }
 }
 
 /// Whether nobody needs what the job's steps have come to any more.
 fn has_succeeded(job: &Job) -> bool {
     job.run.end.as_ref().is_some_and(|end| end.state == State::Succeeded)
-}
-
-/// Whether most of a job's file is of no use any more.
-fn keeps_little(job: &Job) -> bool {
-    has_succeeded(job) && job.record.end - job.record.start > KEPT
 }
 
 /// Where this folder keeps what it knows of a job.

@@ -336,6 +336,12 @@ impl Folder for Model {
         Ok(())
     }
 
+    fn shorten(&self, path: &str, length: u64) -> io::Result<()> {
+        let node = self.state("open", path)?.find(path)?;
+        self.state("write", path)?.file(node)?.truncate(length as usize);
+        Ok(())
+    }
+
     fn append(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
         let node = {
             let mut state = self.state("open", path)?;

@@ -266,7 +266,7 @@ fn parse<H: Kind>(head: &[u8], line: &Line) -> Result<H, String> {
 }
 
 /// FNV-1a: enough to notice damage, which is not an attack.
-fn sum(bytes: &[u8]) -> u64 {
+pub fn sum(bytes: &[u8]) -> u64 {
     let mut hasher = fnv::FnvHasher::default();
     hasher.write(bytes);
     hasher.finish()

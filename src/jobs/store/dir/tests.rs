@@ -277,3 +277,83 @@ fn what_cannot_be_read_of_a_job_is_set_aside_and_the_job_is_still_there() {
     assert!(store.repair(&slot, id, Kind::Work, "a folder", failed()).unwrap().is_none());
     assert!(store.claims(&slot).unwrap().is_empty());
 }
+
+/// As a power cut may leave it, or somebody who has died between two operations.
+#[test]
+fn a_name_in_a_list_that_is_wrong_or_missing_is_put_right() {
+    let temporary = Temporary::new();
+    let store = temporary.store();
+    let slot = enter(&*store);
+    let (running, queued) = (claim(&*store, &slot, put(&*store)).id, put(&*store).id);
+    let (done, gone) = (done(&*store, &slot), Id::new(&Native));
+    let at = |class: &str, worker: &str, id| temporary.0.join(list::entry(class, worker, id));
+    let add = |class: &str, worker: &str, id| {
+        fs::create_dir_all(at(class, worker, id).parent().unwrap()).unwrap();
+        fs::write(at(class, worker, id), "").unwrap();
+    };
+    let move_to = |class: &str, id| {
+        add(class, "demo", id);
+        fs::remove_file(at("open", "demo", id)).unwrap();
+    };
+    move_to("failed", queued);
+    add("open", "demo", done);
+    add("cancelled", "other", done);
+    add("succeeded", "demo", gone);
+    let all = |state, worker: Option<&str>| {
+        let wanted = Wanted { state, worker: worker.map(str::to_owned) };
+        let found = store.list(&wanted, Range::Before(None), 100).unwrap();
+        found.into_iter().map(|found| found.job.id).collect::<Vec<_>>()
+    };
+    assert!(all(Some(State::Failed), None).is_empty());
+    assert_eq!(all(Some(State::Queued), None), [queued]);
+    assert!(all(None, Some("other")).is_empty());
+    let mut expected = vec![running, queued, done];
+    expected.sort();
+    expected.reverse();
+    assert_eq!(all(None, None), expected);
+    let names = walk(&temporary.0.join("list")).len();
+    assert_eq!((names, all(Some(State::Succeeded), Some("demo"))), (3, vec![done]));
+    // One that is missing, when the job ends or begins again.
+    fs::remove_file(at("open", "demo", running)).unwrap();
+    let mut job = store.load(&slot, running, Kind::Work).unwrap();
+    end(&mut job, State::Failed);
+    store.save(&slot, &mut job).unwrap();
+    release(&*store, &slot, &job);
+    assert_eq!(all(Some(State::Failed), None), [running]);
+    // A folder of somebody else's, and a file.
+    fs::create_dir_all(temporary.0.join("list/open/demo/foreign/folder")).unwrap();
+    fs::write(temporary.0.join("list/open/demo/0123456"), "").unwrap();
+    fs::write(temporary.0.join("list/open/foreign"), "").unwrap();
+    assert_eq!(all(None, None), expected);
+}
+
+#[test]
+fn folders_of_lists_go_with_the_last_job() {
+    let temporary = Temporary::new();
+    let store = temporary.store();
+    let slot = enter(&*store);
+    let ids: Vec<_> = (1..20).map(|n| Id::at(Time(now().0 - n * 3_600_000), &Native)).collect();
+    for id in &ids {
+        store.put(*id, &input(), usize::MAX, now()).unwrap();
+    }
+    let id = done(&*store, &slot);
+    let folders =
+        |class: &str| fs::read_dir(temporary.0.join("list").join(class).join("demo")).unwrap().count();
+    assert_eq!((folders("open"), folders("succeeded")), (20, 1));
+    for id in &ids {
+        let mut job = claim(&*store, &slot, Due::first(*id));
+        end(&mut job, State::Failed);
+        store.save(&slot, &mut job).unwrap();
+        release(&*store, &slot, &job);
+    }
+    assert_eq!((folders("open"), folders("failed")), (1, 19));
+    while store.remove_expired(now() + 2 * KEEP, KEEP).unwrap().is_some() {}
+    assert_eq!(["open", "failed", "succeeded"].map(folders), [0; 3]);
+    // Those that were left empty go by and by.
+    fs::create_dir_all(temporary.0.join("list/open/demo/0190000/000")).unwrap();
+    fs::create_dir_all(temporary.0.join("list/open/demo/0190001")).unwrap();
+    for _ in 0..100 {
+        store.remove_expired(now(), KEEP).unwrap();
+    }
+    assert_eq!((folders("open"), store.find(id).unwrap().is_none()), (0, true));
+}

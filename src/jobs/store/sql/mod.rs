@@ -12,6 +12,7 @@
 //! See schema.rs for the tables.
 
 mod database;
+mod list;
 mod ready;
 mod rows;
 mod schema;
@@ -28,8 +29,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{
-    Ask, Counts, Due, Found, Holding, Kind, LONGEST_WAIT, Mark, Outlook, Place, Put, Result, Role, Sign,
-    Slot, Store, StoreError, Waiter,
+    Counts, Due, Found, Holding, Kind, LONGEST_WAIT, Mark, Outlook, Put, Range, Result, RetryAll, Role, Sign,
+    Slot, Store, StoreError, Waiter, Wanted,
 };
 use crate::jobs::fault;
 use crate::jobs::host::Host;
@@ -201,7 +202,9 @@ impl<D: Database> Store for Sql<D> {
         let head = serde_json::to_string(input).expect("these are structs with plain fields");
         let mut parameters = [
             id.to_string().into(),
-            number(Due::first(id).time),
+            number(id.created()),
+            input.delay.map_or(0, |delay| delay.time().as_millis() as i64).into(),
+            input.worker.as_str().into(),
             head.into(),
             input.key.clone().into(),
             (input.body.len() as i64).into(),
@@ -226,36 +229,24 @@ impl<D: Database> Store for Sql<D> {
                 return Ok(Put::Full);
             }
             // Some of those that wait are cancelled already; or the key's job has just been removed.
-            parameters[6] = Value::Integer(i64::MAX);
+            parameters[8] = Value::Integer(i64::MAX);
         }
         Err(failed(doing, Failure::Other("its id or its key is taken".into())))
     }
 
     fn find(&self, id: Id) -> Result<Option<Found>> {
         // A job and its marks at one moment: one that still waits is not begun without the mark being seen.
-        let statement = "SELECT j.head, j.size, r.run, r.owner, r.due, m.round, m.ask FROM afterack_jobs j \
+        let statement = "SELECT j.id, j.head, j.size, r.run, r.owner, r.due, m.round, m.ask FROM afterack_jobs j \
                          JOIN afterack_runs r ON r.id = j.id LEFT JOIN afterack_marks m ON m.id = j.id \
                          WHERE j.id = $1";
         let rows = self.run("reading a job", statement, &[id.to_string().into()])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let read = |row: &Row| {
-            let place = match (row.text_if_any(3)?, row.integer_if_any(4)?) {
-                (Some(_), _) => Place::Slot,
-                (None, Some(_)) => Place::Queue,
-                (None, None) => Place::Done,
-            };
-            Ok((row.text(0)?.to_owned(), row.integer(1)?, row.text(2)?.to_owned(), place))
-        };
-        let (head, size, run, place) = read(row).map_err(|failure| failed("reading a job", failure))?;
-        let (input, run) = (input(id, &head, size)?, run_of(id, &run)?);
-        let is_asked = |wanted: Ask| {
+        let is_marked = |mark: Mark| {
             rows.iter().any(|row| {
-                matches!((row.integer_if_any(5), row.text_if_any(6)), (Ok(Some(round)), Ok(Some(ask)))
-                    if round == i64::from(run.round) && ask == wanted.name())
+                matches!((row.integer_if_any(6), row.text_if_any(7)), (Ok(Some(round)), Ok(Some(ask)))
+                    if round == i64::from(mark.round) && ask == mark.ask.name())
             })
         };
-        let asked = Ask::open(&run, is_asked);
-        Ok(Some(Found { job: Job::new(id, input, run, Kind::Work), place, asked }))
+        rows.first().map(|row| list::found(row, is_marked)).transpose()
     }
 
     fn output(&self, id: Id) -> Result<Option<Vec<u8>>> {
@@ -291,6 +282,26 @@ impl<D: Database> Store for Sql<D> {
     fn is_marked(&self, mark: Mark) -> Result<bool> {
         let statement = "SELECT id FROM afterack_marks WHERE id = $1 AND round = $2 AND ask = $3";
         self.changes("looking for a mark", statement, &mark_values(mark))
+    }
+
+    fn list(&self, wanted: &Wanted, range: Range, most: usize) -> Result<Vec<Found>> {
+        self.list_jobs(wanted, range, most)
+    }
+
+    fn retry_all(&self, wanted: &Wanted) -> Result<usize> {
+        self.note_retry(wanted)
+    }
+
+    fn retries(&self) -> Result<Vec<RetryAll>> {
+        self.surveyed(|survey| survey.retries.take())
+    }
+
+    fn note_retried(&self, retry: &RetryAll, after: Option<Id>) -> Result<()> {
+        self.note_retried_by(retry, after)
+    }
+
+    fn purge(&self, found: &Found, _: Duration) -> Result<bool> {
+        self.purge_ended(found)
     }
 
     fn look(&self, now: Time, most: usize, mend: bool) -> Result<Outlook> {
@@ -503,6 +514,8 @@ impl<D: Database> Store for Sql<D> {
                 let head = serde_json::to_string(&Input::default()).expect("a struct with plain fields");
                 let statement = "UPDATE afterack_jobs SET head = $1 WHERE id = $2";
                 self.run(doing, statement, &[head.into(), id.to_string().into()])?;
+                let statement = "UPDATE afterack_runs SET worker = '' WHERE id = $1 AND owner = $2";
+                self.run(doing, statement, &[id.to_string().into(), token(slot).into()])?;
                 Input::default()
             }
         };
@@ -570,7 +583,7 @@ impl<D: Database> Store for Sql<D> {
             i64::from(wait.is_some()).into(),
             due.map(|due| number(due.time)).into(),
             wait.map(|wait| number(wait.since)).into(),
-            end.map(|end| end.state.name()).into(),
+            end.map_or("", |end| end.state.name()).into(),
             number(end.map_or(Time(0), |end| end.finished)),
             job.id.to_string().into(),
             token(slot).into(),

@@ -3,10 +3,12 @@
 //! ```text
 //! afterack_meta      the version of this schema; what a probe writes
 //! afterack_jobs      what was accepted; a row never changes
-//! afterack_runs      how far each job has come, where it waits (`due`), or whose claim it is (`owner`)
+//! afterack_runs      how far each job has come, where it waits (`due`), or whose claim it is (`owner`); how it
+//!                    has `ended`, or nothing
 //! afterack_steps     what the steps of jobs have come to
 //! afterack_slots     who holds each slot (`token`), and how often he has given a sign of life (`beat`)
 //! afterack_marks     what clients ask of a job
+//! afterack_retries   what clients ask of all jobs of a kind, and how far that was seen to
 //! afterack_waiters   clients that wait for an answer
 //! afterack_totals    how many jobs have ended in each way, in parts that are added to independently
 //! afterack_damaged   what made no sense, set aside
@@ -34,6 +36,8 @@ const TABLES: &[&str] = &[
     "CREATE TABLE afterack_jobs (
         id TEXT PRIMARY KEY,
         created BIGINT NOT NULL,
+        delay BIGINT NOT NULL,
+        worker TEXT NOT NULL,
         head TEXT NOT NULL,
         key TEXT UNIQUE,
         size BIGINT NOT NULL,
@@ -45,7 +49,8 @@ const TABLES: &[&str] = &[
         waits BIGINT NOT NULL,
         due BIGINT,
         since BIGINT,
-        ended TEXT,
+        worker TEXT NOT NULL,
+        ended TEXT NOT NULL,
         finished BIGINT,
         run TEXT NOT NULL,
         bytes BYTEA,
@@ -59,12 +64,16 @@ const TABLES: &[&str] = &[
     "CREATE INDEX afterack_claims ON afterack_runs (owner, kind, id) WHERE owner IS NOT NULL",
     "CREATE INDEX afterack_waits ON afterack_runs (since)
         WHERE owner IS NULL AND due IS NOT NULL AND since IS NOT NULL",
+    "CREATE INDEX afterack_list ON afterack_runs (ended, id)",
+    "CREATE INDEX afterack_list_of_workers ON afterack_runs (ended, worker, id)",
     "CREATE INDEX afterack_ended ON afterack_runs (finished)
         WHERE owner IS NULL AND due IS NULL",
     "CREATE TABLE afterack_slots (
         role TEXT PRIMARY KEY, token TEXT, beat BIGINT NOT NULL)",
     "CREATE TABLE afterack_marks (
         id TEXT NOT NULL, round BIGINT NOT NULL, ask TEXT NOT NULL, PRIMARY KEY (id, round, ask))",
+    "CREATE TABLE afterack_retries (
+        name TEXT PRIMARY KEY, state TEXT NOT NULL, worker TEXT, reached TEXT NOT NULL)",
     "CREATE TABLE afterack_waiters (name TEXT PRIMARY KEY, until BIGINT NOT NULL)",
     "CREATE TABLE afterack_totals (
         name TEXT NOT NULL, part BIGINT NOT NULL, count BIGINT NOT NULL, PRIMARY KEY (name, part))",
@@ -77,12 +86,14 @@ const TRIGGERS: [(&str, &str, &str); 5] = [
     (
         "afterack_begin",
         "AFTER INSERT ON afterack_jobs FOR EACH ROW",
-        "INSERT INTO afterack_runs (id, kind, waits, due, run) VALUES (NEW.id, 0, 0, NEW.created, '');",
+        "INSERT INTO afterack_runs (id, kind, waits, due, since, worker, ended, run) \
+         VALUES (NEW.id, 0, CASE WHEN NEW.delay > 0 THEN 1 ELSE 0 END, NEW.created + NEW.delay, \
+         CASE WHEN NEW.delay > 0 THEN NEW.created END, NEW.worker, '', '');",
     ),
     (
         "afterack_end",
         "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW \
-         WHEN (NEW.ended IS NOT NULL AND OLD.ended IS NULL)",
+         WHEN (NEW.ended <> '' AND OLD.ended = '')",
         "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended AND part = NEW.finished % 16;",
     ),
     (
@@ -132,14 +143,14 @@ pub const QUESTIONS: [&Question; 4] = [&PUT, &SURVEY, &LOOK, &RELEASE];
 pub const PUT: Question = Question {
     name: "afterack_put",
     is_stable: false,
-    parameters: "TEXT, BIGINT, TEXT, TEXT, BIGINT, BYTEA, BIGINT, BIGINT",
+    parameters: "TEXT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BYTEA, BIGINT, BIGINT",
     columns: "id TEXT",
-    statement: "INSERT INTO afterack_jobs (id, created, head, key, size, body) \
-                SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS TEXT), \
-                CAST($5 AS BIGINT), CAST($6 AS BYTEA) WHERE (SELECT count(*) FROM \
-                (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
-                AND kind IN (0, 1) LIMIT $7) AS waiting) < $7 AND EXISTS \
-                (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $8) \
+    statement: "INSERT INTO afterack_jobs (id, created, delay, worker, head, key, size, body) \
+                SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS TEXT), \
+                CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS BIGINT), CAST($8 AS BYTEA) WHERE \
+                (SELECT count(*) FROM (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
+                AND kind IN (0, 1) LIMIT $9) AS waiting) < $9 AND EXISTS \
+                (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $10) \
                 ON CONFLICT DO NOTHING RETURNING id",
 };
 
@@ -151,7 +162,7 @@ pub const RELEASE: Question = Question {
     columns: "id TEXT",
     statement: concat!(
         "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
-         ended = $5, finished = CASE WHEN CAST($5 AS TEXT) IS NULL THEN NULL ELSE GREATEST($6, COALESCE( \
+         ended = $5, finished = CASE WHEN CAST($5 AS TEXT) = '' THEN NULL ELSE GREATEST($6, COALESCE( \
          (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END \
          WHERE id = $7 AND owner = $8",
         light!(),
@@ -159,7 +170,7 @@ pub const RELEASE: Question = Question {
     ),
 };
 
-/// The slots, the marks, who has claims and no slot, and when the first of those jobs has ended that are kept.
+/// The slots, the marks, what is to begin again, who has claims and no slot, and when the first of those jobs has ended that are kept.
 /// One owner after the other is looked up, however many claims each has.
 pub const SURVEY: Question = Question {
     name: "afterack_survey",
@@ -169,6 +180,8 @@ pub const SURVEY: Question = Question {
     statement: "SELECT 'slot', s.role, s.token, s.beat, m.value FROM afterack_slots s \
                 JOIN afterack_meta m ON m.name = 'schema' \
                 UNION ALL SELECT 'mark', id, ask, round, 0 FROM afterack_marks \
+                UNION ALL SELECT 'retry', name, state || ' ' || reached || ' ' || COALESCE('=' || worker, ''), 0, 0 \
+                FROM afterack_retries \
                 UNION ALL SELECT 'unfinished', owner, NULL, 0, 0 FROM (\
                 WITH RECURSIVE owners AS (SELECT CAST('' AS TEXT) AS owner \
                 UNION ALL SELECT (SELECT r.owner FROM afterack_runs r \

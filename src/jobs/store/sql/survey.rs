@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::rows::failed;
 use super::{Database, Failure, Row, Sql, schema};
-use crate::jobs::job::Id;
-use crate::jobs::store::{Ask, Mark, Result, Role};
+use crate::jobs::job::{Id, State};
+use crate::jobs::store::{Ask, Mark, Result, RetryAll, Role, Wanted};
 use crate::jobs::time::Time;
 
 /// How long an answer counts that was not asked for yet. Each is given once.
@@ -21,6 +21,7 @@ pub struct Survey {
     pub slots: Option<Vec<(Role, Option<String>, i64)>>,
     pub pulse: Option<u64>,
     pub marks: Option<Vec<Mark>>,
+    pub retries: Option<Vec<RetryAll>>,
     pub unfinished: Option<Vec<String>>,
     /// When the first of those jobs has ended that are kept.
     pub ended: Option<Option<Time>>,
@@ -56,7 +57,8 @@ impl<D: Database> Sql<D> {
 }
 
 fn read(rows: &[Row], at: Duration) -> std::result::Result<Survey, Failure> {
-    let (mut slots, mut marks, mut unfinished, mut ended) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let (mut slots, mut marks, mut retries) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut unfinished, mut ended) = (Vec::new(), None);
     for row in rows {
         let (name, text) = (row.text(1)?, row.text_if_any(2)?);
         match row.text(0)? {
@@ -70,6 +72,7 @@ fn read(rows: &[Row], at: Duration) -> std::result::Result<Survey, Failure> {
                 let mark = Id::parse(name).zip(round).zip(ask);
                 marks.extend(mark.map(|((id, round), ask)| Mark { id, round, ask }));
             }
+            "retry" => retries.extend(text.and_then(|text| retry(name, text))),
             "unfinished" => unfinished.push(name.to_owned()),
             _ => ended = row.integer_if_any(3)?.map(|first| Time(first as u64)),
         }
@@ -84,7 +87,17 @@ fn read(rows: &[Row], at: Duration) -> std::result::Result<Survey, Failure> {
         slots: Some(slots),
         pulse: Some(hasher.finish().max(1)),
         marks: Some(marks),
+        retries: Some(retries),
         unfinished: Some(unfinished),
         ended: Some(ended),
     })
+}
+
+/// All jobs that are to begin again: which ones, and which was seen to last.
+fn retry(name: &str, text: &str) -> Option<RetryAll> {
+    let mut parts = text.splitn(3, ' ');
+    let state = parts.next().and_then(State::parse)?;
+    let after = parts.next().and_then(Id::parse);
+    let worker = parts.next()?.strip_prefix('=').map(str::to_owned);
+    Some(RetryAll { name: name.into(), wanted: Wanted { state: Some(state), worker }, after })
 }

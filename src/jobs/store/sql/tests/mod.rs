@@ -14,4 +14,4 @@ const LEFTOVERS: &str = "SELECT (SELECT count(*) FROM afterack_damaged)
     + (SELECT count(*) FROM afterack_steps WHERE id NOT IN (SELECT id FROM afterack_jobs))";
 
 /// The tables, but for those of clients that wait.
-const TABLES: [&str; 8] = ["jobs", "runs", "steps", "slots", "marks", "totals", "meta", "damaged"];
+const TABLES: [&str; 9] = ["jobs", "runs", "steps", "slots", "marks", "retries", "totals", "meta", "damaged"];

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::super::*;
 use crate::jobs::job::What;
+use crate::jobs::store::Ask;
 use crate::jobs::store::suite::*;
 
 /// How many jobs have ended.
@@ -40,15 +41,17 @@ impl<D: Database> Database for Explained<D> {
     }
 }
 
-/// The statements that fill a store that has been made with jobs that have ended.
-pub fn fill(numbers: &str) -> [String; 3] {
+/// The statements that fill a store that has been made with jobs that have ended. `hexadecimal` makes 12 digits
+/// of a number.
+pub fn fill(numbers: &str, hexadecimal: &str) -> [String; 3] {
+    let head = serde_json::to_string(&crate::jobs::store::suite::input()).unwrap();
     [
         format!(
-            "INSERT INTO afterack_jobs (id, created, head, size, body) \
-             SELECT 'old' || n, n, '{{}}', 0, '' FROM ({numbers}) AS numbers"
+            "INSERT INTO afterack_jobs (id, created, delay, worker, head, size, body) \
+             SELECT '01900000-0000-7000-8000-' || {hexadecimal}, n, 0, 'demo', '{head}', 0, '' FROM ({numbers}) AS numbers"
         ),
         "UPDATE afterack_runs SET due = NULL, kind = 2, ended = 'succeeded', \
-         finished = CAST(substr(id, 4) AS BIGINT)"
+         finished = (SELECT created FROM afterack_jobs j WHERE j.id = afterack_runs.id)"
             .into(),
         "INSERT INTO afterack_steps (id, number, head) SELECT id, 0, '' FROM afterack_runs".into(),
     ]
@@ -88,8 +91,37 @@ pub fn exercise(store: &dyn Store) {
     let waiter = store.admit(9, now()).unwrap().unwrap();
     store.dismiss(waiter).unwrap();
     assert!(store.pulse().unwrap() > 0 && store.expires(KEEP).unwrap().is_some());
+    list_all(store);
+    let wanted = Wanted { state: Some(State::Failed), worker: Some("other".into()) };
+    assert_eq!(store.retry_all(&wanted).unwrap(), 0);
+    store.note_retried(&store.retries().unwrap()[0], Some(job.id)).unwrap();
+    store.note_retried(&store.retries().unwrap()[0], None).unwrap();
+    assert!(store.purge(&store.find(job.id).unwrap().unwrap(), KEEP).unwrap());
     let seen = Holding::Held(slot.sign.clone());
     let slot = store.enter(slot.role, &seen).unwrap().unwrap();
     store.leave(slot).unwrap();
     assert!(store.remove_expired(Time(1000) + KEEP, KEEP).unwrap().is_some());
+}
+
+/// Lists few and many jobs, in both orders, from both ends and from the middle.
+fn list_all(store: &dyn Store) {
+    let middle = Id::parse(&format!("01900000-0000-7000-8000-{:012x}", ENDED / 2)).unwrap();
+    for state in [None].into_iter().chain(State::ALL.map(Some)) {
+        for worker in [None, Some("demo".to_owned()), Some("other".to_owned())] {
+            let wanted = Wanted { state, worker };
+            for bound in [None, Some(middle)] {
+                for range in [Range::Before(bound), Range::After(bound)] {
+                    store.list(&wanted, range, 51).unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// Whether a plan of a list reads jobs only to leave them out.
+pub fn leaves_jobs_out(statement: &str, plan: &str) -> bool {
+    // Those that run may be read as a whole.
+    let is_list = statement.contains("AS wanted") && !statement.contains("owner IS NOT NULL");
+    let filters = plan.lines().filter(|line| line.contains("Filter:") && !line.contains("owner IS NULL"));
+    is_list && filters.into_iter().any(|line| line.contains("ended") || line.contains("worker"))
 }

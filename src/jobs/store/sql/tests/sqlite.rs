@@ -126,7 +126,7 @@ fn no_statement_reads_more_when_more_jobs_have_ended() {
     let numbers = format!(
         "WITH RECURSIVE m(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM m LIMIT {ENDED}) SELECT n FROM m"
     );
-    for statement in fill(&numbers) {
+    for statement in fill(&numbers, "printf('%012x', n)") {
         file.connection().execute(&statement, []).unwrap();
     }
     let plans = Rc::default();
