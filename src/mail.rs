@@ -9,6 +9,8 @@ mod dialogue;
 mod socket;
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::str::FromStr;
 
 use mail_builder::MessageBuilder;
@@ -145,6 +147,15 @@ impl Smtp {
     /// [`MailError::Connection`] if the server cannot be reached or the connection breaks, and
     /// [`MailError::Refused`] with the command and the server's reply if it does not take the mail.
     pub async fn send(&self, mail: &Mail) -> Result<(), MailError> {
+        self.dialogue(mail).await
+    }
+
+    /// In a box, so that every crate that sends mail has the same code.
+    fn dialogue<'a>(&'a self, mail: &'a Mail) -> Pin<Box<dyn Future<Output = Result<(), MailError>> + 'a>> {
+        Box::pin(self.deliver(mail))
+    }
+
+    async fn deliver(&self, mail: &Mail) -> Result<(), MailError> {
         let connection = |error| MailError::Connection { server: self.to_string(), error };
         let message = mail.message().map_err(connection)?;
         let mut socket = socket::connect(&self.host, self.port).await.map_err(connection)?;

@@ -25,7 +25,7 @@ impl Delay {
     /// What is wrong with it, in words.
     pub fn new(time: Duration) -> Result<Option<Delay>, String> {
         if time > LONGEST {
-            let (seconds, most) = (time.as_secs_f64(), LONGEST.as_secs());
+            let (seconds, most) = (time.as_secs(), LONGEST.as_secs());
             return Err(format!("invalid Delay: {seconds} s is out of range (0 to {most})"));
         }
         let milliseconds = time.as_millis() as u64;

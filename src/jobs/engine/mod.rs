@@ -22,6 +22,7 @@ mod work;
 
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -133,8 +134,13 @@ impl Engine {
         }
     }
 
-    /// What a continuation does: see this module.
-    pub async fn carry_on(self: Rc<Engine>) {
+    /// What a continuation does: see this module. In a box, since there is one way to it before an answer and one
+    /// after it.
+    pub fn carry_on(self: Rc<Engine>) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(self.go_on())
+    }
+
+    async fn go_on(self: Rc<Engine>) {
         let mut own = self.own.take();
         // Somebody has to be there when a store that fails is back: who has brought a job or has held a slot. All
         // who come meanwhile would be many.

@@ -44,7 +44,7 @@ impl Range {
 
     /// Puts jobs in order.
     pub fn sort<T>(self, jobs: &mut [T], id: impl Fn(&T) -> Id) {
-        jobs.sort_by_key(|job| id(job));
+        jobs.sort_unstable_by_key(|job| id(job));
         if self.is_newest_first() {
             jobs.reverse();
         }

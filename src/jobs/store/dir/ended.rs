@@ -98,7 +98,7 @@ impl<F: Folder> Files<F> {
                 None => self.set_aside(&format!("ended/{name}"), "it is no log of jobs that have ended")?,
             }
         }
-        logs.sort();
+        logs.sort_unstable();
         Ok(logs)
     }
 

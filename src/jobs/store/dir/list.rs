@@ -122,7 +122,7 @@ impl<F: Folder> Files<F> {
     pub fn retries(&self) -> Result<Vec<RetryAll>> {
         let mut names = self.names("retries")?;
         names.retain(|name| !name.contains('.'));
-        names.sort();
+        names.sort_unstable();
         let mut retries = Vec::new();
         for name in names {
             let path = format!("retries/{name}");

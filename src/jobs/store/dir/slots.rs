@@ -144,7 +144,7 @@ impl<F: Folder> Files<F> {
                 None => self.set_aside(&format!("{}/{name}", slot_folder(slot)), "it is no job's name")?,
             }
         }
-        claims.sort();
+        claims.sort_unstable();
         Ok(claims)
     }
 }

@@ -164,7 +164,7 @@ impl Walk {
         if let Some(length) = DIGITS.get(self.open.len()) {
             names.retain(|name| is_digits(name, *length) && self.is_within(&format!("{digits}{name}")));
         }
-        names.sort();
+        names.sort_unstable();
         if !self.is_newest_first {
             names.reverse();
         }

@@ -323,7 +323,7 @@ impl<D: Database> Store for Sql<D> {
         }
         outlook.is_empty = due.is_empty() && outlook.next.is_none();
         // Who was accepted by a clock that was ahead has its turn now, not then.
-        due.sort_by_key(|due| (due.time.min(now), due.id));
+        due.sort_unstable_by_key(|due| (due.time.min(now), due.id));
         for kind in [Kind::Work, Kind::Suspect, Kind::Tell] {
             outlook.due.extend(due.iter().filter(|due| due.kind == kind).take(most));
         }
@@ -465,7 +465,7 @@ impl<D: Database> Store for Sql<D> {
             true => self.check(slot)?,
             false => fault::point("claimed"),
         }
-        taken.sort_by_key(|taken| due.iter().position(|due| due.id == taken.id));
+        taken.sort_unstable_by_key(|taken| due.iter().position(|due| due.id == taken.id));
         Ok(taken)
     }
 

@@ -77,7 +77,7 @@ fn read(rows: &[Row], at: Duration) -> std::result::Result<Survey, Failure> {
             _ => ended = row.integer_if_any(3)?.map(|first| Time(first as u64)),
         }
     }
-    slots.sort_by_key(|slot| slot.0.to_string());
+    slots.sort_unstable_by_key(|slot| slot.0.to_string());
     let mut hasher = fnv::FnvHasher::default();
     for (role, token, beat) in &slots {
         (role.to_string(), token, beat).hash(&mut hasher);
