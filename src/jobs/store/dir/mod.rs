@@ -395,9 +395,7 @@ impl<F: Folder> Store for Dir<F> {
                     return Ok(key.transpose()?.flatten().unwrap_or(Put::Conflict));
                 }
                 // It took so long that somebody else has finished it.
-                Err(StoreError::Lost)
-                    if !self.files.exists(&path("fresh", id))? && self.find(id)?.is_some() =>
-                {
+                Err(_) if !self.files.exists(&path("fresh", id))? && self.find(id)?.is_some() => {
                     return Ok(Put::New);
                 }
                 Err(error) => {
