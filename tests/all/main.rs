@@ -21,6 +21,7 @@ mod delays;
 mod failures;
 mod faults;
 mod gone;
+mod groups;
 mod hostile;
 mod jobs;
 mod lists;
