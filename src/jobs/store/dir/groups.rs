@@ -64,11 +64,17 @@ impl<F: Folder> Dir<F> {
             return Ok(());
         }
         self.take_number(group, id, from)?;
-        match self.holder(group)? {
-            // Of one that was not acknowledged yet, nothing might be left after a power cut.
-            Some(holder) => self.sync_if_there(&path(&turn(group, holder), holder)),
-            None => Ok(()),
+        // Of one that was not acknowledged yet, nothing might be left after a power cut.
+        self.holder(group)?.map_or(Ok(()), |holder| self.keep(group, holder))
+    }
+
+    /// Before a job that belongs to a group ends: wherever it was parked, no power cut brings it back there.
+    pub fn leave(&self, from: &str, id: Id, group: &Group) -> Result<()> {
+        let group = &group.digest();
+        if !self.has_turn(group, id)? {
+            self.files.sync(from)?;
         }
+        self.settle(group, Some((id, from)))
     }
 
     /// Queues a job that has joined its group, or parks it if it is another one's turn. Its name, its number and its
@@ -113,8 +119,10 @@ impl<F: Folder> Dir<F> {
                 // Who has lost a job must not end the turn that it has got since.
                 Some((_, place)) if !self.files.exists(place)? => return Err(StoreError::Lost),
                 Some(_) => {}
-                None if self.activate(group, holder)? || !self.has_ended(holder)? => return Ok(()),
-                None => {}
+                None if self.activate(group, holder)? => return Ok(()),
+                None if self.has_ended(holder)? => {}
+                // Whoever has moved it may have died before he synced that.
+                None => return self.keep(group, holder),
             }
             match self.next_in(group)? {
                 Some(next) => self.hand_over(group, holder, next)?,
@@ -173,6 +181,14 @@ impl<F: Folder> Dir<F> {
     /// Hands the turn of a job that has ended over to another one, unless somebody has.
     fn hand_over(&self, group: &str, from: Id, to: Id) -> Result<()> {
         self.files.rename_if_any(&turn(group, from), &turn(group, to)).map(drop)
+    }
+
+    /// Keeps the job whose turn it is from a power cut, where it is now.
+    fn keep(&self, group: &str, holder: Id) -> Result<()> {
+        match self.files.sync(&path(&turn(group, holder), holder)) {
+            Err(StoreError::Lost) => Ok(()),
+            result => result,
+        }
     }
 
     /// Keeps the turn of a job that is here from a power cut.
@@ -305,13 +321,6 @@ impl<F: Folder> Dir<F> {
             }
         }
         Ok(false)
-    }
-
-    fn sync_if_there(&self, place: &str) -> Result<()> {
-        match self.files.sync(place) {
-            Err(StoreError::Lost) => Ok(()),
-            result => result,
-        }
     }
 }
 

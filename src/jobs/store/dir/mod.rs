@@ -607,7 +607,7 @@ impl<F: Folder> Store for Dir<F> {
                 return Err(StoreError::Lost);
             }
             if let Some(group) = &job.input.group {
-                self.settle(&group.digest(), Some((job.id, &from)))?;
+                self.leave(&from, job.id, group)?;
             }
             self.files.note_end(job.id, &job.run, keep)?;
         }
