@@ -258,7 +258,7 @@ pub fn much_to_remove() {
 /// far as file systems allow a file to have many names.
 pub fn lists() {
     const LISTS: [&str; 6] =
-        ["", "?state=succeeded", "?state=failed", "?state=queued", "?state=running", "?worker=rare"];
+        ["", "?state=succeeded", "?state=cancelled", "?state=queued", "?state=running", "?worker=rare"];
     let folders = [Folder::new(), Folder::new()];
     let start = |data: &Folder| {
         let setup = component(data).variable("AFTERACK_DRAINS", 1).variable("AFTERACK_LANES", 1);
@@ -267,7 +267,8 @@ pub fn lists() {
     for (data, count) in folders.iter().zip([100, 100_000]) {
         let host = start(data);
         let client = Client(&host);
-        client.wait_for(&client.job(r#"{"failures":1}"#), "failed");
+        let failed = client.job(r#"{"failures":1}"#);
+        client.wait_for(&failed, "failed");
         let done = client.job(SHORT);
         client.wait_for(&done, "succeeded");
         let running = client.job(r#"{"steps":10000,"step_ms":3000}"#);
@@ -276,6 +277,7 @@ pub fn lists() {
         host.kill();
         copy(&data.0, &done, "done", "succeeded", count, 0);
         copy(&data.0, &queued, "queue", "open", count, 1);
+        copy(&data.0, &failed, "done", "failed", count, 2);
     }
     let hosts = folders.each_ref().map(start);
     let mut connections = hosts.each_ref().map(|host| Connection::open(host.address));
@@ -301,6 +303,16 @@ pub fn lists() {
             many.at(0.5) / few.at(0.5)
         );
     }
+    let [few, many] = connections.each_mut().map(retry_all);
+    println!("POST /jobs/retry?state=failed: {many}; {few}");
+}
+
+/// What a retry of all says, and how long that takes, in a store with so many failed jobs.
+fn retry_all(connection: &mut Connection) -> String {
+    let begun = Instant::now();
+    let answer = connection.post("/jobs/retry?state=failed", "", b"");
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    format!("{} in {:.1} ms", answer.text(), begun.elapsed().as_secs_f64() * 1000.0)
 }
 
 /// Makes so many copies of a job in this folder of a store, listed like this, each a millisecond after the other.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// The longest delay: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
@@ -68,6 +69,11 @@ impl Group {
 
     pub fn name(&self) -> &str {
         &self.0
+    }
+
+    /// The name in a form that every store can use, of 32 characters.
+    pub fn digest(&self) -> String {
+        Sha256::digest(&self.0)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

@@ -23,6 +23,7 @@ mod examples;
 mod failures;
 mod faults;
 mod gone;
+mod groups;
 mod hostile;
 mod jobs;
 mod lists;

@@ -53,6 +53,12 @@ impl Storage {
         self.found("retries", "SELECT name FROM afterack_retries").iter().filter(|n| !n.contains('.')).count()
     }
 
+    /// How many groups have a job whose turn it is, or one that waits for it.
+    pub fn groups(&self) -> usize {
+        self.found("turns", "SELECT DISTINCT grp FROM afterack_runs WHERE grp IS NOT NULL AND ended = ''")
+            .len()
+    }
+
     /// Where this is a part of a file's name, or in a row of a table of jobs.
     pub fn names_with(&self, text: &str) -> Vec<String> {
         match self {

@@ -107,7 +107,8 @@ impl Engine {
             if let Holding::Held(Sign(sign)) = seen {
                 fault::trace("adopted", id, u64::from_str_radix(sign, 16).unwrap_or_default());
             }
-            match self.adopt_claim(slot, id, kind, crashed) {
+            let result = self.adopt_claim(slot, id, kind, crashed);
+            match self.unless_purged(slot, result) {
                 Err(StoreError::Lost) => return Err(StoreError::Lost),
                 result => self.tolerate(result)?,
             }

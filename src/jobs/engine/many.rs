@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::jobs::job::{Id, State};
-use crate::jobs::store::{Ask, Found, Holding, Mark, Range, Result, RetryAll, Slot, Wanted};
+use crate::jobs::store::{Ask, Found, Holding, Mark, Range, Result, RetryAll, Slot, StoreError, Wanted};
 
 /// How long a piece takes, of every [`LOOK`](super::LOOK).
 const PIECE: Duration = Duration::from_millis(20);
@@ -51,6 +51,15 @@ impl Engine {
         Ok(Purged::No(state))
     }
 
+    /// Goes on after the loss of a claim, if its slot is still held: somebody has purged the job.
+    pub(super) fn unless_purged(&self, slot: &Slot, result: Result<()>) -> Result<()> {
+        let held = || Ok(self.store.slots()?.contains(&(slot.role, Holding::Held(slot.sign.clone()))));
+        match result {
+            Err(StoreError::Lost) if held()? => Ok(()),
+            result => result,
+        }
+    }
+
     /// Does the next piece of what is to begin again, if this is the first of those who hold slots.
     pub(super) fn retry_more(&self, slot: &Slot) -> Result<()> {
         let Some(mut retry) = self.store.retries()?.into_iter().next() else { return Ok(()) };
@@ -66,7 +75,7 @@ impl Engine {
             }
             let mut result = Ok(());
             for found in found {
-                result = self.retry_one(slot, &retry, &found);
+                result = self.unless_purged(slot, self.retry_one(slot, &retry, &found));
                 if result.is_err() {
                     break; // What a store that fails has not done is done later.
                 }

@@ -374,7 +374,7 @@ impl Engine {
             if is_own(mark.id) || comes_later {
                 continue;
             }
-            match self.heed_one(slot, *mark) {
+            match self.unless_purged(slot, self.heed_one(slot, *mark)) {
                 Err(StoreError::Lost) => return Err(StoreError::Lost),
                 Err(StoreError::Damaged { .. }) => self.store.forget_mark(*mark)?,
                 Err(error) => self.say(&error),

@@ -6,6 +6,11 @@
 //! wall clock decides who is dead. A *claim* moves one job into a slot; whoever has lost the slot has lost
 //! its claims, and nothing that it does afterwards has an effect on the store.
 //!
+//! Jobs of a *group* run one after the other, in the order of their acks. The first one has the *turn*, from its ack
+//! until it has ended, whatever it waits for meanwhile; the others wait for it and are not due. The turn is the
+//! job's, not that of who runs it: it is passed on by whoever releases the job after its end, or purges it. A job
+//! that begins again is the last of its group.
+//!
 //! What clients ask of a job that exists (cancel it, retry it) is a *mark* that the store keeps until a
 //! holder of a slot has seen to it. Only holders of slots move jobs.
 
@@ -239,7 +244,7 @@ pub trait Store {
     /// Makes sure that jobs can be recorded: makes what of the store is missing.
     fn open(&self) -> Result<()>;
 
-    /// Records a job durably and puts it into the queue, unless `most` jobs wait already. With a limit over a
+    /// Records a job durably and puts it into the queue, or parks it until its turn comes in its group, unless `most` jobs wait already. With a limit over a
     /// thousand, an earlier count will do: of the last second, or of the last ten if at 5,000 jobs a second the
     /// queue could not be full since.
     fn put(&self, id: Id, input: &Input, most: usize, now: Time) -> Result<Put>;
@@ -339,8 +344,8 @@ pub trait Store {
     /// The same for a claim that was taken over: whatever its last holder still does has no effect.
     fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()>;
 
-    /// Ends a claim: the job goes where it belongs as it was saved last, into the queue or to those that
-    /// have ended. Whoever succeeds with a job that has just ended has ended it.
+    /// Ends a claim: the job goes where it belongs as it was saved last, into the queue, or to those that wait for
+    /// their turn in their group, or to those that have ended, and then its turn to the next one. Whoever succeeds with a job that has just ended has ended it.
     fn release(&self, slot: &Slot, job: &Job, now: Time, keep: Duration) -> Result<()>;
 
     /// Counts a target that is given up: it will never be told.

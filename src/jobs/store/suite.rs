@@ -8,7 +8,7 @@ use super::*;
 use crate::jobs::host::Host;
 use crate::jobs::host::tests::Native;
 use crate::jobs::job::{End, Recorded, Tell, TellState, What};
-use crate::jobs::options::Delay;
+use crate::jobs::options::{Delay, Group};
 
 pub const KEEP: Duration = Duration::from_secs(3600);
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -26,6 +26,11 @@ pub trait Fixture: Sync + Sized {
 
     /// How many things there are that belong to no job.
     fn leftovers(&self) -> usize;
+
+    /// How many groups somebody knows of that have no jobs any more.
+    fn groups(&self) -> usize {
+        0
+    }
 
     /// All that is stored, in an order of its own.
     fn dump(&self) -> Vec<(String, Vec<u8>)>;
@@ -73,6 +78,14 @@ macro_rules! suite {
             jobs_are_listed_as_they_stand
             jobs_are_listed_by_what_clients_have_asked_of_them
             all_that_are_to_begin_again_are_counted_and_known_until_that_is_done
+            jobs_of_a_group_come_one_after_the_other_and_hold_up_nobody_else
+            a_group_has_the_order_of_its_acks_whatever_the_clock_says
+            a_job_has_its_turn_until_it_has_ended_whatever_it_waits_for
+            a_job_that_goes_before_its_turn_holds_up_nobody
+            a_job_that_has_begun_again_is_the_last_of_its_group
+            a_turn_is_passed_on_by_whoever_ends_a_job_whose_holder_has_died
+            of_many_that_join_a_group_at_once_one_has_the_turn
+            nobody_who_joins_while_others_end_is_left_behind
             nothing_is_left_of_a_job_that_is_purged
             whoever_tells_of_a_job_that_is_purged_has_lost_it
             clients_wait_as_many_as_may_and_no_longer_than_they_may
@@ -917,4 +930,265 @@ pub fn whoever_tells_of_a_job_that_is_purged_has_lost_it<F: Fixture>() {
         assert_eq!((fixture.jobs(), fixture.leftovers()), (0, 0), "{stage}");
         assert!(store.look(now() + KEEP, 9, true).unwrap().is_empty);
     }
+}
+
+fn of_group(name: &str) -> Input {
+    Input { group: Some(Group::new(name).unwrap()), ..input() }
+}
+
+/// The ids of all jobs that can go on.
+fn due(store: &dyn Store) -> Vec<Id> {
+    let mut due: Vec<_> =
+        store.look(now() + SECOND, 1000, false).unwrap().due.iter().map(|due| due.id).collect();
+    due.sort();
+    due
+}
+
+/// Claims a job that can go on.
+fn claim_due(store: &dyn Store, slot: &Slot, id: Id) -> Job {
+    let due = store.look(now() + SECOND, 1000, false).unwrap().due;
+    claim(
+        store,
+        slot,
+        *due.iter().find(|due| due.id == id).unwrap_or_else(|| panic!("{id} is not in {due:?}")),
+    )
+}
+
+fn end_as(store: &dyn Store, slot: &Slot, mut job: Job, state: State) {
+    end(&mut job, state);
+    store.save(slot, &mut job).unwrap();
+    release(store, slot, &job);
+}
+
+/// Begins a job again that has ended.
+fn begin_again(store: &dyn Store, slot: &Slot, id: Id) {
+    let kind = store.claim_any(slot, id).unwrap().unwrap();
+    let mut job = store.load(slot, id, kind).unwrap();
+    (job.run.end, job.run.round) = (None, job.run.round + 1);
+    store.save(slot, &mut job).unwrap();
+    release(store, slot, &job);
+}
+
+pub fn jobs_of_a_group_come_one_after_the_other_and_hold_up_nobody_else<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let first: Vec<_> = (0..4).map(|_| put_input(&*store, &of_group("first")).id).collect();
+    let second: Vec<_> = (0..2).map(|_| put_input(&*store, &of_group("second")).id).collect();
+    let alone = put(&*store).id;
+    let mut expected = vec![first[0], second[0], alone];
+    expected.sort();
+    assert_eq!(due(&*store), expected);
+    let counts = store.counts().unwrap();
+    assert_eq!((counts.waiting, counts.running), (7, 0));
+    assert!(is_full(&*store, 7, now()));
+    for id in &first {
+        let found = store.find(*id).unwrap().unwrap();
+        assert_eq!((found.place, found.state()), (Place::Queue, State::Queued));
+    }
+    assert_eq!(listed(&*store, Some(State::Queued), None).len(), 7);
+    // Nobody claims one of the others, not even who has brought it.
+    assert!(store.claim(&slot, &[Due::first(first[1])]).unwrap().is_empty());
+    for (n, state) in State::ENDS.into_iter().chain([State::Failed]).enumerate() {
+        let job = claim_due(&*store, &slot, first[n]);
+        assert!(!due(&*store).iter().any(|id| first.contains(id)), "{n}");
+        end_as(&*store, &slot, job, state);
+        let next: Vec<_> = due(&*store).into_iter().filter(|id| first.contains(id)).collect();
+        assert_eq!(next, first[n + 1..].iter().take(1).copied().collect::<Vec<_>>());
+    }
+    // Nothing is left of the group, and the next job of that name begins at once.
+    let next = put_input(&*store, &of_group("first"));
+    end_as(&*store, &slot, claim(&*store, &slot, next), State::Succeeded);
+    for id in second.iter().chain([&alone]) {
+        end_as(&*store, &slot, claim_due(&*store, &slot, *id), State::Succeeded);
+    }
+    assert_eq!((fixture.leftovers(), fixture.groups()), (0, 0));
+    assert!(store.look(now(), 9, true).unwrap().is_empty);
+}
+
+pub fn a_group_has_the_order_of_its_acks_whatever_the_clock_says<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let hour = 3_600_000;
+    let ids: Vec<_> = (0..40)
+        .map(|n| {
+            let id = Id::at(Time(now().0 - n % 7 * hour), &Native);
+            assert_eq!(store.put(id, &of_group("group"), usize::MAX, now()).unwrap(), Put::New);
+            id
+        })
+        .collect();
+    for id in ids {
+        assert_eq!(due(&*store), [id]);
+        end_as(&*store, &slot, claim_due(&*store, &slot, id), State::Succeeded);
+    }
+    assert_eq!(fixture.groups(), 0);
+}
+
+pub fn a_job_has_its_turn_until_it_has_ended_whatever_it_waits_for<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let delayed = Input { delay: Delay::new(KEEP).unwrap(), ..of_group("group") };
+    let id = Id::new(&Native);
+    store.put(id, &delayed, usize::MAX, now()).unwrap();
+    let next = put_input(&*store, &delayed).id;
+    let last = put_input(&*store, &of_group("group")).id;
+    assert!(due(&*store).is_empty());
+    let later = now() + KEEP + SECOND;
+    let mut job = loop {
+        let due = store.look(later, 9, false).unwrap().due;
+        if let [due] = due[..] {
+            break claim(&*store, &slot, due);
+        }
+        assert!(due.is_empty());
+    };
+    assert_eq!(job.id, id);
+    // It sleeps, fails and is tried again, and its slot is lost.
+    for wait in [None, Some(Wait::new(now(), KEEP))] {
+        job.run.wait = wait;
+        store.save(&slot, &mut job).unwrap();
+        release(&*store, &slot, &job);
+        assert!(!due(&*store).contains(&last) && !due(&*store).contains(&next));
+        let kind = store.claim_any(&slot, id).unwrap().unwrap();
+        job = store.load(&slot, id, kind).unwrap();
+    }
+    end_as(&*store, &slot, job, State::Failed);
+    // The next one has its own delay.
+    assert!(due(&*store).is_empty());
+    while store.look(later, 9, false).unwrap().due.first().is_none_or(|due| due.id != next) {}
+    let kind = store.claim_any(&slot, next).unwrap().unwrap();
+    end_as(&*store, &slot, store.load(&slot, next, kind).unwrap(), State::Succeeded);
+    assert_eq!(due(&*store), [last]);
+}
+
+pub fn a_job_that_goes_before_its_turn_holds_up_nobody<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let ids: Vec<_> = (0..6).map(|_| put_input(&*store, &of_group("group")).id).collect();
+    let job = claim_due(&*store, &slot, ids[0]);
+    // Cancelled, and one of them removed; given back as it was.
+    for id in [ids[1], ids[3]] {
+        let kind = store.claim_any(&slot, id).unwrap().unwrap();
+        end_as(&*store, &slot, store.load(&slot, id, kind).unwrap(), State::Cancelled);
+        assert!(due(&*store).is_empty());
+    }
+    assert!(store.purge(&store.find(ids[3]).unwrap().unwrap(), KEEP).unwrap());
+    let kind = store.claim_any(&slot, ids[5]).unwrap().unwrap();
+    release(&*store, &slot, &store.load(&slot, ids[5], kind).unwrap());
+    assert!(due(&*store).is_empty());
+    end_as(&*store, &slot, job, State::Succeeded);
+    assert_eq!(due(&*store), [ids[2]]);
+    // Removed as soon as it has ended, before anybody has said so.
+    let mut job = claim_due(&*store, &slot, ids[2]);
+    end(&mut job, State::Failed);
+    store.save(&slot, &mut job).unwrap();
+    assert!(store.purge(&store.find(ids[2]).unwrap().unwrap(), KEEP).unwrap());
+    assert_eq!(due(&*store), [ids[4]]);
+    end_as(&*store, &slot, claim_due(&*store, &slot, ids[4]), State::Succeeded);
+    assert_eq!(due(&*store), [ids[5]]);
+    end_as(&*store, &slot, claim_due(&*store, &slot, ids[5]), State::Succeeded);
+    assert_eq!((fixture.leftovers(), fixture.groups()), (0, 0));
+}
+
+pub fn a_job_that_has_begun_again_is_the_last_of_its_group<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let ids: Vec<_> = (0..4).map(|_| put_input(&*store, &of_group("group")).id).collect();
+    end_as(&*store, &slot, claim_due(&*store, &slot, ids[0]), State::Failed);
+    let kind = store.claim_any(&slot, ids[3]).unwrap().unwrap();
+    end_as(&*store, &slot, store.load(&slot, ids[3], kind).unwrap(), State::Cancelled);
+    begin_again(&*store, &slot, ids[3]);
+    begin_again(&*store, &slot, ids[0]);
+    let found = store.find(ids[0]).unwrap().unwrap();
+    assert_eq!((found.state(), store.counts().unwrap().waiting), (State::Queued, 4));
+    let last = put_input(&*store, &of_group("group")).id;
+    for id in [ids[1], ids[2], ids[3], ids[0], last] {
+        assert_eq!(due(&*store), [id]);
+        end_as(&*store, &slot, claim_due(&*store, &slot, id), State::Failed);
+    }
+    // Alone, it begins at once.
+    begin_again(&*store, &slot, last);
+    assert_eq!(due(&*store), [last]);
+    end_as(&*store, &slot, claim_due(&*store, &slot, last), State::Failed);
+    assert_eq!((fixture.leftovers(), fixture.groups()), (0, 0));
+}
+
+pub fn a_turn_is_passed_on_by_whoever_ends_a_job_whose_holder_has_died<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let ids: Vec<_> = (0..3).map(|_| put_input(&*store, &of_group("group")).id).collect();
+    let mut job = claim_due(&*store, &slot, ids[0]);
+    end(&mut job, State::Failed);
+    store.save(&slot, &mut job).unwrap();
+    let new = store.enter(slot.role, &Holding::Held(slot.sign.clone())).unwrap().unwrap();
+    assert!(matches!(store.release(&slot, &job, now(), KEEP), Err(StoreError::Lost)));
+    assert!(due(&*store).is_empty());
+    let job = store.load(&new, ids[0], Kind::Work).unwrap();
+    release(&*store, &new, &job);
+    assert_eq!(due(&*store), [ids[1]]);
+    // One whose record is lost.
+    let job = claim_due(&*store, &new, ids[1]);
+    let end = End { state: State::Failed, version: 9, finished: now(), content_type: None };
+    let run = Run { version: 8, end: Some(end), ..Run::default() };
+    let job = store.repair(&new, job.id, Kind::Work, "damaged", run).unwrap().unwrap();
+    release(&*store, &new, &job);
+    assert_eq!(due(&*store), [ids[2]]);
+}
+
+pub fn of_many_that_join_a_group_at_once_one_has_the_turn<F: Fixture>() {
+    for _ in 0..5 {
+        let fixture = F::new();
+        let put = |store: &dyn Store| again(store, &of_group("group")) == Put::New;
+        assert_eq!(winners(put, &fixture), 16);
+        let store = fixture.store();
+        let slot = enter(&*store);
+        let mut ids = Vec::new();
+        while let [id] = due(&*store)[..] {
+            end_as(&*store, &slot, claim_due(&*store, &slot, id), State::Succeeded);
+            assert!(!ids.contains(&id));
+            ids.push(id);
+        }
+        assert_eq!((ids.len(), fixture.leftovers(), fixture.groups()), (16, 0, 0));
+    }
+}
+
+pub fn nobody_who_joins_while_others_end_is_left_behind<F: Fixture>() {
+    const JOBS: usize = 10;
+    let fixture = F::new();
+    let running = std::sync::atomic::AtomicUsize::new(0);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let store = fixture.store();
+                for _ in 0..JOBS {
+                    put_input(&*store, &of_group("group"));
+                }
+            });
+            scope.spawn(|| {
+                let store = fixture.store();
+                let slot = (0..100)
+                    .find_map(|n| store.enter(Role::Drain(n % SLOTS), &Holding::Free).unwrap())
+                    .expect("a slot is free");
+                let begun = std::time::Instant::now();
+                while store.counts().unwrap().ended[0].1 < 4 * JOBS as u64 {
+                    assert!(begun.elapsed() < SECOND * 60, "{:?}", store.counts().unwrap());
+                    let due = store.look(now() + SECOND, 9, false).unwrap().due;
+                    for due in store.claim(&slot, &due).unwrap() {
+                        assert_eq!(running.fetch_add(1, order), 0, "another one runs");
+                        let mut job = store.load(&slot, due.id, due.kind).unwrap();
+                        end(&mut job, State::Succeeded);
+                        running.fetch_sub(1, order);
+                        store.save(&slot, &mut job).unwrap();
+                        release(&*store, &slot, &job);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!((fixture.leftovers(), fixture.groups()), (0, 0));
 }

@@ -21,7 +21,7 @@ use crate::jobs::fault::TRACER;
 use crate::jobs::host::{Host, Sleep};
 use crate::jobs::job::Id;
 use crate::jobs::store::Dir;
-use crate::jobs::store::model::{Disk, Model, random};
+use crate::jobs::store::model::{Disk, Model, random, run_in};
 use crate::jobs::time::Time;
 
 /// When a world begins: 2026, in milliseconds.
@@ -61,6 +61,10 @@ struct State {
     invocations: Vec<Invocation>,
     hosts: Vec<Process>,
     traces: Vec<Trace>,
+    /// The jobs that belong to groups.
+    members: HashMap<Id, Member>,
+    /// How often a post began or was acknowledged.
+    posts: u64,
     /// Which host each random number was given to: signs of life are such numbers.
     given: HashMap<u64, usize>,
     /// After so many operations on the disk, a host dies or stops for this long, in microseconds.
@@ -68,6 +72,16 @@ struct State {
     /// What happened, if it is to be shown.
     log: Option<Vec<String>>,
     panics: Vec<String>,
+}
+
+/// A job of a group.
+struct Member {
+    group: String,
+    /// When its post began, and when that was acknowledged: as the how manieth event of all those.
+    posted: u64,
+    acked: Option<u64>,
+    /// A step of it has begun.
+    has_begun: bool,
 }
 
 struct Invocation {
@@ -112,6 +126,8 @@ impl World {
             invocations: Vec::new(),
             hosts: Vec::new(),
             traces: Vec::new(),
+            members: HashMap::new(),
+            posts: 0,
             given: HashMap::new(),
             snag: None,
             log: is_shown.then(Vec::new),
@@ -207,8 +223,13 @@ impl World {
             let result = catch_unwind(AssertUnwindSafe(|| {
                 world.wait_for_turn(number);
                 let tracing = world.clone();
-                TRACER
-                    .set(Some(Box::new(move |event, id, version| tracing.trace(number, event, id, version))));
+                let seen = disk.clone();
+                TRACER.set(Some(Box::new(move |event, id, version| {
+                    tracing.trace(number, event, id, version);
+                    if event == "step" {
+                        tracing.check_turn(number, id, &seen);
+                    }
+                })));
                 let sim = SimHost { world: world.clone(), number, begun: world.state().now };
                 let hooked = world.clone();
                 let hook = move |operation: &'static str, path: &str| hooked.before(number, operation, path);
@@ -304,6 +325,51 @@ impl World {
         };
         self.pass_turn(number, at);
         Ok(())
+    }
+
+    /// A job of this group is about to be posted.
+    pub fn post(&self, id: Id, group: &str) {
+        let state = &mut *self.state();
+        state.posts += 1;
+        let member = Member { group: group.into(), posted: state.posts, acked: None, has_begun: false };
+        state.members.insert(id, member);
+    }
+
+    /// It was acknowledged.
+    pub fn ack(&self, id: Id) {
+        let state = &mut *self.state();
+        state.posts += 1;
+        if let Some(member) = state.members.get_mut(&id) {
+            member.acked = Some(state.posts);
+        }
+    }
+
+    /// A step of this job begins: no other one of its group has begun and not ended, and none waits that was
+    /// acknowledged before this one was posted.
+    fn check_turn(&self, number: usize, id: Id, disk: &Disk) {
+        let state = &mut *self.state();
+        let is_stale = state.hosts[state.invocations[number].host].is_stale;
+        let Some(own) = state.members.get_mut(&id).filter(|_| !is_stale) else { return };
+        own.has_begun = true;
+        let own = &state.members[&id];
+        for (path, file) in disk.files() {
+            let (folder, name) = path.rsplit_once('/').unwrap_or_default();
+            let Some(other) = name.split('.').find_map(Id::parse).filter(|other| *other != id) else {
+                continue;
+            };
+            let Some(member) = state.members.get(&other).filter(|other| other.group == own.group) else {
+                continue;
+            };
+            let run = run_in(&file);
+            if run.end.is_some() {
+                continue;
+            }
+            let waits = folder == "fresh" || folder == "queue/parked.bucket";
+            let is_active = folder.starts_with("queue") || folder.starts_with("slots") && name.len() == 36;
+            let was_first = member.acked.is_some_and(|acked| acked < own.posted) && run.round == 0;
+            assert!(!(is_active && !waits && member.has_begun), "{id} and {other} ({path}) run at once");
+            assert!(!(waits && was_first && !member.has_begun), "{id} runs before {other} ({path})");
+        }
     }
 
     fn trace(&self, number: usize, event: &'static str, id: Id, version: u64) {

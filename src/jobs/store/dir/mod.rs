@@ -9,6 +9,8 @@
 //! gone/ID                a job that is being removed
 //!
 //! jobs/ID                what was accepted: a second name of the job's first file
+//! turns/…  groups/…      jobs that run one after the other; see groups.rs
+//! joining/ID             one that has begun again and is about to be the last of them
 //! keys/DIGEST/ID         the job of an idempotency key: at most one
 //! marks/ID.ROUND.ASK     what a client asks of a job
 //! list/…  retries/…      the jobs by state and worker; see list.rs
@@ -36,6 +38,7 @@ mod folder;
 mod folder_std;
 #[cfg(target_arch = "wasm32")]
 mod folder_wasi;
+mod groups;
 mod list;
 #[cfg(test)]
 pub mod model;
@@ -69,9 +72,9 @@ pub use folder_std::Mounted;
 pub use folder_wasi::Mounted;
 
 /// The folders of a store, but for the slots.
-const FOLDERS: [&str; 16] = [
-    "tmp", "fresh", "queue", "outbox", "done", "gone", "jobs", "keys", "marks", "list", "retries", "where",
-    "ended", "totals", "waiters", "damaged",
+const FOLDERS: [&str; 19] = [
+    "tmp", "fresh", "queue", "outbox", "turns", "groups", "joining", "done", "gone", "jobs", "keys", "marks",
+    "list", "retries", "where", "ended", "totals", "waiters", "damaged",
 ];
 
 /// What a store has that was made as a whole.
@@ -154,13 +157,21 @@ impl<F: Folder> Dir<F> {
         {
             return Ok(None);
         }
+        if let Some(group) = &input.group {
+            self.join(&fresh, id, group)?;
+        }
         self.files.sync(&fresh)?; // With all its names.
         Ok(Some(()))
     }
 
     /// Puts a job that is recorded into the queue, unless somebody has: whether it was still there.
     fn begin(&self, id: Id, input: &Input) -> Result<bool> {
-        match self.queue(&path("fresh", id), Due::new(id, input), self.files.host().wall()) {
+        let (fresh, due) = (path("fresh", id), Due::new(id, input));
+        let begun = match &input.group {
+            Some(group) => self.queue_in_turn(&fresh, due, group),
+            None => self.queue(&fresh, due, self.files.host().wall()),
+        };
+        match begun {
             Err(StoreError::Lost) => Ok(false),
             result => result.map(|()| true),
         }
@@ -204,21 +215,36 @@ impl<F: Folder> Dir<F> {
             Err(error) => return Err(error),
         };
         // Whoever used it first may be about to sync it, or have died.
-        match (self.files.sync(&path("fresh", id)), &input) {
-            (Ok(()), Some(input)) => drop(self.begin(id, input)?),
-            (Ok(()), None) | (Err(StoreError::Lost), _) => {}
-            (Err(error), _) => return Err(error),
+        if let Some(input) = &input {
+            match self.finish_joining(&path("fresh", id), id, input) {
+                Ok(()) => drop(self.begin(id, input)?),
+                Err(StoreError::Lost) => {}
+                Err(error) => return Err(error),
+            }
         }
         let same = input.is_none_or(|input| input.request == request);
         Ok(Some(if same { Put::Known(id) } else { Put::Conflict }))
     }
 
+    /// Lets a job take its turn or a number, if it belongs to a group, and syncs it with that.
+    fn finish_joining(&self, from: &str, id: Id, input: &Input) -> Result<()> {
+        if let Some(group) = &input.group
+            && self.files.exists(from)?
+        {
+            self.join(from, id, group)?;
+        }
+        self.files.sync(from)
+    }
+
     /// Removes what was being recorded.
     fn discard(&self, id: Id) -> Result<()> {
-        match self.files.rename_if_any(&path("fresh", id), &path("gone", id))? {
-            true => self.forget(id),
-            false => Ok(()),
+        let fresh = path("fresh", id);
+        let group = self.input_at(id, &fresh).ok().flatten().and_then(|input| input.group);
+        if !self.files.rename_if_any(&fresh, &path("gone", id))? {
+            return Ok(());
         }
+        self.forget(id)?;
+        group.map_or(Ok(()), |group| self.settle(&group.digest(), None))
     }
 
     /// Removes all that there is of a job in `gone`, and at last that, which brings whoever finds it back
@@ -226,9 +252,12 @@ impl<F: Folder> Dir<F> {
     fn forget(&self, id: Id) -> Result<()> {
         let (gone, of_input) = (path("gone", id), path("jobs", id));
         for file in [&gone, &of_input] {
-            if let Ok(Some(Input { key, worker, .. })) = self.input_at(id, file) {
+            if let Ok(Some(Input { key, worker, group, .. })) = self.input_at(id, file) {
                 if let Some(key) = key {
                     self.release_key(&key, id)?;
+                }
+                if group.is_some() {
+                    self.forget_number(id)?;
                 }
                 self.files.unlist(id, &worker)?;
                 break;
@@ -275,7 +304,9 @@ impl<F: Folder> Dir<F> {
                 places.extend([Kind::Work, Kind::Tell].map(|kind| (claim_in(&slot, id, kind), Place::Slot)));
             }
             places.extend(self.waiting_places(id)?.map(|place| (place, Place::Queue)));
-            places.push((path("fresh", id), Place::Queue));
+            places.extend(
+                [path("fresh", id), groups::parked(id), path("joining", id)].map(|p| (p, Place::Queue)),
+            );
             if exists && round >= 2 && round.is_power_of_two() {
                 places.extend(self.search(id)?.map(|place| (place, Place::Queue)));
             }
@@ -416,9 +447,7 @@ impl<F: Folder> Store for Dir<F> {
                     return Ok(key.transpose()?.flatten().unwrap_or(Put::Conflict));
                 }
                 // It took so long that somebody else has finished it.
-                Err(StoreError::Lost)
-                    if !self.files.exists(&path("fresh", id))? && self.find(id)?.is_some() =>
-                {
+                Err(_) if !self.files.exists(&path("fresh", id))? && self.find(id)?.is_some() => {
                     return Ok(Put::New);
                 }
                 Err(error) => {
@@ -557,7 +586,8 @@ impl<F: Folder> Store for Dir<F> {
             let kind = if place.starts_with("queue/") { Kind::Work } else { Kind::Tell };
             Ok(self.take_from(place, &claimed(slot, id, kind))?.then_some(kind))
         };
-        for place in std::iter::once(path("done", id)).chain(self.waiting_places(id)?) {
+        let first = [path("done", id), groups::parked(id)];
+        for place in first.into_iter().chain(self.waiting_places(id)?) {
             if let Some(kind) = take(&place)? {
                 return Ok(Some(kind));
             }
@@ -603,6 +633,7 @@ impl<F: Folder> Store for Dir<F> {
             self.files.create(&place, &record::new_file(&job.input), true)?;
             self.files.link(&place, &of_input)?;
             self.save(slot, &mut job)?;
+            self.settle_wherever(id, &place)?;
         }
         Ok(Some(job))
     }
@@ -652,6 +683,9 @@ impl<F: Folder> Store for Dir<F> {
             if !self.files.exists(&from)? {
                 return Err(StoreError::Lost);
             }
+            if let Some(group) = &job.input.group {
+                self.leave(&from, job.id, group)?;
+            }
             self.files.note_end(job.id, &job.run, keep)?;
         }
         let begins_again = job.run.end.is_none() && job.claim == Kind::Tell;
@@ -659,6 +693,9 @@ impl<F: Folder> Store for Dir<F> {
             self.relist(job, &from);
         }
         match Due::of(job.id, &job.run) {
+            Some(due) if job.run.end.is_none() && !self.is_in_turn(job.id, &job.input)? => {
+                self.join_again(&from, due, &job.input)?;
+            }
             Some(due) => self.queue(&from, due, now)?,
             None => self.files.rename(&from, &path("done", job.id))?,
         }
@@ -674,7 +711,7 @@ impl<F: Folder> Store for Dir<F> {
 
     fn unfinished(&self) -> Result<Vec<String>> {
         let mut unfinished = Vec::new();
-        for folder in ["fresh", "tmp", "gone"] {
+        for folder in ["fresh", "tmp", "gone", "joining"] {
             unfinished.extend(self.files.names(folder)?.iter().map(|name| format!("{folder}/{name}")));
         }
         Ok(unfinished)
@@ -691,6 +728,10 @@ impl<F: Folder> Store for Dir<F> {
                 Ok(false) => self.forget(id),
                 Ok(true) | Err(StoreError::Lost) => Ok(()), // Or somebody else has.
                 Err(error) => Err(error),
+            },
+            ("joining", Some(id)) => match self.finish_joining_again(id) {
+                Err(StoreError::Lost) => Ok(()), // Somebody else has.
+                result => result,
             },
             ("tmp", _) => self.files.remove_all(unfinished),
             _ => self.files.set_aside(unfinished, "it is no job's name"),
@@ -775,6 +816,9 @@ impl<F: Folder> Dir<F> {
             }
             if place.starts_with(slots::SLOTS_FOLDER) && !place.ends_with(slots::TELL) {
                 // Whoever was about to end it has lost it.
+                if let Some(group) = &found.job.input.group {
+                    self.settle(&group.digest(), Some((id, &gone)))?;
+                }
                 self.files.note_end(id, &found.job.run, keep)?;
             }
             self.files.sync(&gone)?; // No power cut brings it back.
@@ -816,8 +860,33 @@ impl<F: Folder> Dir<F> {
                 return self.discard(id);
             }
         }
-        self.files.sync(&fresh)?;
+        self.finish_joining(&fresh, id, &input)?;
         self.begin(id, &input).map(drop)
+    }
+
+    /// Lets a claimed job that has begun again join its group as the last one.
+    fn join_again(&self, from: &str, due: Due, input: &Input) -> Result<()> {
+        self.files.rename(from, &path("joining", due.id))?;
+        match self.finish_joining_as(due, input) {
+            Err(StoreError::Lost) => Ok(()), // Whoever has given it its turn has moved it.
+            result => result,
+        }
+    }
+
+    fn finish_joining_as(&self, due: Due, input: &Input) -> Result<()> {
+        let joining = path("joining", due.id);
+        self.finish_joining(&joining, due.id, input)?;
+        match &input.group {
+            Some(group) => self.queue_in_turn(&joining, due, group),
+            None => self.queue(&joining, due, self.files.host().wall()),
+        }
+    }
+
+    /// The same for one that somebody has left there.
+    fn finish_joining_again(&self, id: Id) -> Result<()> {
+        let Some(due) = self.due_of(id, &path("joining", id))? else { return Ok(()) };
+        let input = self.input_at(id, &path("jobs", id)).ok().flatten().unwrap_or_default();
+        self.finish_joining_as(due, &input)
     }
 }
 

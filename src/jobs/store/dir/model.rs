@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::folder::{About, Folder};
+use crate::jobs::job::Run;
 
 /// How many bytes a disk writes as a whole.
 const SECTOR: usize = 512;
@@ -443,6 +444,11 @@ impl Folder for Model {
             Node::Folder { changed, .. } => About { length: 0, changed: *changed / 4, is_folder: true },
         })
     }
+}
+
+/// How far the job has come whose file this is.
+pub fn run_in(file: &[u8]) -> Run {
+    super::record::decode_run_head(file).unwrap_or_default()
 }
 
 /// Numbers that look random (xorshift).

@@ -5,6 +5,7 @@
 //! queue/TIME.ID.alone        the same in an instance of its own
 //! queue/TIME.SINCE.ID        waits for its time, since then
 //! queue/TIME.bucket/         waits longer
+//! queue/parked.bucket/       waits for its turn in its group; see groups.rs
 //! outbox/…                   jobs that have ended, of which somebody has to be told, in the same way
 //! where/ID                   where a job waits, if not under the time at which it was accepted
 //! ```
@@ -47,6 +48,9 @@ const FASTEST: u64 = 5000;
 
 /// What follows the id of a job that runs in an instance of its own.
 const ALONE: &str = "alone";
+
+/// The bucket whose time never comes by itself.
+pub const PARKED: &str = "queue/parked.bucket";
 
 /// The folders that jobs wait in.
 pub const FOLDERS: [&str; 2] = ["queue", "outbox"];
@@ -112,6 +116,10 @@ fn is_bucket(name: &str) -> bool {
     name.ends_with(".bucket")
 }
 
+fn is_parked(folder: &str, name: &str) -> bool {
+    PARKED.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')) == Some(name)
+}
+
 /// All places in which a job may wait like this.
 fn places(due: Due) -> impl Iterator<Item = String> {
     let in_bucket =
@@ -138,6 +146,9 @@ impl<F: Folder> Dir<F> {
         for folder in FOLDERS {
             for name in self.files.names(folder)? {
                 let place = format!("{folder}/{name}");
+                if is_parked(folder, &name) {
+                    continue; // Nobody needs to search for those.
+                }
                 if is_bucket(&name) {
                     let names = self.files.names(&place)?;
                     if let Some(name) = names.iter().find(|name| is_it(folder, name)) {
@@ -204,6 +215,7 @@ impl<F: Folder> Dir<F> {
             if folder == FOLDERS[0] {
                 self.renew_note(&names, now)?;
             }
+            names.retain(|name| !is_parked(folder, name)); // They wait for others, who count.
             outlook.is_empty &= names.is_empty();
             let mut first = [(); 2].map(|()| BinaryHeap::new());
             for name in names {
@@ -256,7 +268,7 @@ impl<F: Folder> Dir<F> {
     /// all buckets whose waits are wrong: whether there were any.
     fn open_buckets(&self, folder: &str, names: &[String], now: Time, mend: bool) -> Result<bool> {
         let mut opened = false;
-        for bucket in names.iter().filter(|name| is_bucket(name)) {
+        for bucket in names.iter().filter(|name| is_bucket(name) && !is_parked(folder, name)) {
             let is_due = time_of(bucket).is_none_or(|time| time <= now);
             if !is_due && !mend {
                 continue;

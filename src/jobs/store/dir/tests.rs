@@ -49,6 +49,11 @@ impl Fixture for Temporary {
             + self.count("keys").saturating_sub(inputs)
     }
 
+    fn groups(&self) -> usize {
+        let parked = usize::from(self.0.join(queue::PARKED).exists());
+        ["turns", "groups", "joining"].map(|folder| self.count(folder)).iter().sum::<usize>() + parked
+    }
+
     fn dump(&self) -> Vec<(String, Vec<u8>)> {
         let mut files = walk(&self.0);
         files.retain(|(path, _)| !path.contains("where/"));

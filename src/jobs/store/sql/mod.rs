@@ -35,6 +35,7 @@ use super::{
 use crate::jobs::fault;
 use crate::jobs::host::Host;
 use crate::jobs::job::{Id, Input, Job, Recorded, Run, State};
+use crate::jobs::options::Group;
 use crate::jobs::time::{TOLERANCE, Time};
 pub use database::{Database, Dialect, Failure, LIGHT, Row, Value};
 use rows::{
@@ -204,6 +205,7 @@ impl<D: Database> Store for Sql<D> {
             id.to_string().into(),
             number(id.created()),
             input.delay.map_or(0, |delay| delay.time().as_millis() as i64).into(),
+            input.group.as_ref().map(Group::digest).into(),
             input.worker.as_str().into(),
             head.into(),
             input.key.clone().into(),
@@ -229,7 +231,7 @@ impl<D: Database> Store for Sql<D> {
                 return Ok(Put::Full);
             }
             // Some of those that wait are cancelled already; or the key's job has just been removed.
-            parameters[8] = Value::Integer(i64::MAX);
+            parameters[9] = Value::Integer(i64::MAX);
         }
         Err(failed(doing, Failure::Other("its id or its key is taken".into())))
     }
@@ -446,7 +448,7 @@ impl<D: Database> Store for Sql<D> {
                 "UPDATE afterack_runs SET owner = $1 WHERE EXISTS \
                  (SELECT 1 FROM afterack_slots WHERE token = $1 AND role = $2 FOR SHARE) AND id IN \
                  (SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL AND kind = $3 \
-                 AND (waits = 0 OR due <= $4) AND id IN ({}) FOR UPDATE SKIP LOCKED){LIGHT} \
+                 AND (waits = 0 OR waits = 1 AND due <= $4) AND id IN ({}) FOR UPDATE SKIP LOCKED){LIGHT} \
                  RETURNING id, kind, due, since",
                 ids.join(", ")
             );

@@ -4,7 +4,8 @@
 //! afterack_meta      the version of this schema; what a probe writes
 //! afterack_jobs      what was accepted; a row never changes
 //! afterack_runs      how far each job has come, where it waits (`due`), or whose claim it is (`owner`); how it
-//!                    has `ended`, or nothing
+//!                    has `ended`, or nothing; its `number` in its group, and whether it waits for its turn
+//!                    (`waits` is 2) or for its time (1)
 //! afterack_steps     what the steps of jobs have come to
 //! afterack_slots     who holds each slot (`token`), and how often he has given a sign of life (`beat`)
 //! afterack_marks     what clients ask of a job
@@ -15,6 +16,9 @@
 //! ```
 //!
 //! In PostgreSQL, what is asked most often is a function, which it need not plan anew every time.
+//!
+//! The first of a group's jobs by number is the one that may run. Whoever adds a job to a group, ends one or gives
+//! one back does that alone: PostgreSQL locks the group's name meanwhile, and in SQLite only one can write.
 //!
 //! A job that is recorded begins by a trigger, and so does the counting of those that end and the removal of
 //! what belongs to one that goes: each is one statement, whole or not at all, in both dialects.
@@ -37,6 +41,7 @@ const TABLES: &[&str] = &[
         id TEXT PRIMARY KEY,
         created BIGINT NOT NULL,
         delay BIGINT NOT NULL,
+        grp TEXT,
         worker TEXT NOT NULL,
         head TEXT NOT NULL,
         key TEXT UNIQUE,
@@ -49,6 +54,8 @@ const TABLES: &[&str] = &[
         waits BIGINT NOT NULL,
         due BIGINT,
         since BIGINT,
+        grp TEXT,
+        number BIGINT NOT NULL,
         worker TEXT NOT NULL,
         ended TEXT NOT NULL,
         finished BIGINT,
@@ -64,6 +71,7 @@ const TABLES: &[&str] = &[
     "CREATE INDEX afterack_claims ON afterack_runs (owner, kind, id) WHERE owner IS NOT NULL",
     "CREATE INDEX afterack_waits ON afterack_runs (since)
         WHERE owner IS NULL AND due IS NOT NULL AND since IS NOT NULL",
+    "CREATE INDEX afterack_groups ON afterack_runs (grp, number, id) WHERE grp IS NOT NULL AND ended = ''",
     "CREATE INDEX afterack_list ON afterack_runs (ended, id)",
     "CREATE INDEX afterack_list_of_workers ON afterack_runs (ended, worker, id)",
     "CREATE INDEX afterack_ended ON afterack_runs (finished)
@@ -81,38 +89,94 @@ const TABLES: &[&str] = &[
         id TEXT NOT NULL, reason TEXT NOT NULL, head TEXT, run TEXT, bytes BYTEA)",
 ];
 
-/// What happens beside a statement: its name, when, and the statements.
-const TRIGGERS: [(&str, &str, &str); 5] = [
-    (
-        "afterack_begin",
-        "AFTER INSERT ON afterack_jobs FOR EACH ROW",
-        "INSERT INTO afterack_runs (id, kind, waits, due, since, worker, ended, run) \
-         VALUES (NEW.id, 0, CASE WHEN NEW.delay > 0 THEN 1 ELSE 0 END, NEW.created + NEW.delay, \
-         CASE WHEN NEW.delay > 0 THEN NEW.created END, NEW.worker, '', '');",
-    ),
-    (
-        "afterack_end",
-        "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW \
-         WHEN (NEW.ended <> '' AND OLD.ended = '')",
-        "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended AND part = NEW.finished % 16;",
-    ),
-    (
-        "afterack_gone",
-        "AFTER DELETE ON afterack_runs FOR EACH ROW",
-        "DELETE FROM afterack_jobs WHERE id = OLD.id; DELETE FROM afterack_steps WHERE id = OLD.id;",
-    ),
-    (
-        "afterack_step",
-        "AFTER UPDATE OF step ON afterack_runs FOR EACH ROW WHEN (NEW.step IS NOT NULL)",
-        "INSERT INTO afterack_steps (id, number, head, bytes) \
-         VALUES (NEW.id, NEW.step, NEW.step_head, NEW.step_bytes) ON CONFLICT (id, number) \
-         DO UPDATE SET head = excluded.head, bytes = excluded.bytes;",
-    ),
-    (
-        "afterack_succeeded",
-        "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW WHEN (NEW.ended = 'succeeded')",
-        "DELETE FROM afterack_steps WHERE id = NEW.id;",
-    ),
+/// What happens beside a statement.
+struct Trigger {
+    name: &'static str,
+    when: &'static str,
+    /// The row whose group nobody else may change meanwhile.
+    locks: Option<&'static str>,
+    what: &'static str,
+}
+
+/// Lets the first job of a group wait for its turn no longer.
+macro_rules! wake {
+    ($row:literal) => {
+        concat!(
+            "UPDATE afterack_runs SET waits = CASE WHEN since IS NULL THEN 0 ELSE 1 END \
+             WHERE waits = 2 AND id = (SELECT o.id FROM afterack_runs o WHERE o.grp = ",
+            $row,
+            ".grp AND o.ended = '' ORDER BY o.number, o.id LIMIT 1);"
+        )
+    };
+}
+
+const TRIGGERS: [Trigger; 8] = [
+    Trigger {
+        name: "afterack_begin",
+        when: "AFTER INSERT ON afterack_jobs FOR EACH ROW WHEN (NEW.grp IS NULL)",
+        locks: None,
+        what: "INSERT INTO afterack_runs (id, kind, waits, due, since, number, worker, ended, run) \
+               VALUES (NEW.id, 0, CASE WHEN NEW.delay > 0 THEN 1 ELSE 0 END, NEW.created + NEW.delay, \
+               CASE WHEN NEW.delay > 0 THEN NEW.created END, 0, NEW.worker, '', '');",
+    },
+    // The last of its group.
+    Trigger {
+        name: "afterack_join",
+        when: "AFTER INSERT ON afterack_jobs FOR EACH ROW WHEN (NEW.grp IS NOT NULL)",
+        locks: Some("NEW"),
+        what: "INSERT INTO afterack_runs (id, kind, waits, due, since, grp, number, worker, ended, run) \
+               SELECT NEW.id, 0, CASE WHEN last > 0 THEN 2 WHEN NEW.delay > 0 THEN 1 ELSE 0 END, \
+               NEW.created + NEW.delay, CASE WHEN NEW.delay > 0 THEN NEW.created END, NEW.grp, last + 1, \
+               NEW.worker, '', '' FROM (SELECT COALESCE(max(o.number), 0) AS last FROM afterack_runs o \
+               WHERE o.grp = NEW.grp AND o.ended = '') AS numbers;",
+    },
+    Trigger {
+        name: "afterack_end",
+        when: "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW WHEN (NEW.ended <> '' AND OLD.ended = '')",
+        locks: None,
+        what: "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended AND part = NEW.finished % 16;",
+    },
+    // One that has begun again is the last of its group; who is not the first waits; who is waits no longer.
+    Trigger {
+        name: "afterack_turn",
+        when: "AFTER UPDATE OF owner ON afterack_runs FOR EACH ROW WHEN (NEW.grp IS NOT NULL AND NEW.owner IS NULL)",
+        locks: Some("NEW"),
+        what: concat!(
+            "UPDATE afterack_runs SET number = 1 + (SELECT COALESCE(max(o.number), 0) FROM afterack_runs o \
+             WHERE o.grp = NEW.grp AND o.ended = '') WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
+             UPDATE afterack_runs SET waits = 2 WHERE id = NEW.id AND ended = '' AND id <> \
+             (SELECT o.id FROM afterack_runs o WHERE o.grp = NEW.grp AND o.ended = '' \
+             ORDER BY o.number, o.id LIMIT 1); ",
+            wake!("NEW")
+        ),
+    },
+    Trigger {
+        name: "afterack_gone",
+        when: "AFTER DELETE ON afterack_runs FOR EACH ROW",
+        locks: None,
+        what: "DELETE FROM afterack_jobs WHERE id = OLD.id; DELETE FROM afterack_steps WHERE id = OLD.id;",
+    },
+    // One that was removed before its end was told.
+    Trigger {
+        name: "afterack_gone_from_group",
+        when: "AFTER DELETE ON afterack_runs FOR EACH ROW WHEN (OLD.grp IS NOT NULL AND OLD.owner IS NOT NULL)",
+        locks: Some("OLD"),
+        what: wake!("OLD"),
+    },
+    Trigger {
+        name: "afterack_step",
+        when: "AFTER UPDATE OF step ON afterack_runs FOR EACH ROW WHEN (NEW.step IS NOT NULL)",
+        locks: None,
+        what: "INSERT INTO afterack_steps (id, number, head, bytes) \
+               VALUES (NEW.id, NEW.step, NEW.step_head, NEW.step_bytes) ON CONFLICT (id, number) \
+               DO UPDATE SET head = excluded.head, bytes = excluded.bytes;",
+    },
+    Trigger {
+        name: "afterack_succeeded",
+        when: "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW WHEN (NEW.ended = 'succeeded')",
+        locks: None,
+        what: "DELETE FROM afterack_steps WHERE id = NEW.id;",
+    },
 ];
 
 /// The due jobs of which this is true, and more.
@@ -143,14 +207,14 @@ pub const QUESTIONS: [&Question; 4] = [&PUT, &SURVEY, &LOOK, &RELEASE];
 pub const PUT: Question = Question {
     name: "afterack_put",
     is_stable: false,
-    parameters: "TEXT, BIGINT, BIGINT, TEXT, TEXT, TEXT, BIGINT, BYTEA, BIGINT, BIGINT",
+    parameters: "TEXT, BIGINT, BIGINT, TEXT, TEXT, TEXT, TEXT, BIGINT, BYTEA, BIGINT, BIGINT",
     columns: "id TEXT",
-    statement: "INSERT INTO afterack_jobs (id, created, delay, worker, head, key, size, body) \
+    statement: "INSERT INTO afterack_jobs (id, created, delay, grp, worker, head, key, size, body) \
                 SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS TEXT), \
-                CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS BIGINT), CAST($8 AS BYTEA) WHERE \
-                (SELECT count(*) FROM (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
-                AND kind IN (0, 1) LIMIT $9) AS waiting) < $9 AND EXISTS \
-                (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $10) \
+                CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BIGINT), CAST($9 AS BYTEA) \
+                WHERE (SELECT count(*) FROM (SELECT 1 FROM afterack_runs WHERE owner IS NULL \
+                AND due IS NOT NULL AND kind IN (0, 1) LIMIT $10) AS waiting) < $10 AND EXISTS \
+                (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $11) \
                 ON CONFLICT DO NOTHING RETURNING id",
 };
 
@@ -239,15 +303,18 @@ impl Question {
 /// which is somebody else's.
 pub fn statements(dialect: Dialect) -> Vec<String> {
     let mut statements: Vec<_> = TABLES.iter().map(|table| dialect.adapt(table).into_owned()).collect();
-    for (name, when, what) in TRIGGERS {
+    for Trigger { name, when, locks, what } in TRIGGERS {
         match dialect {
             Dialect::Sqlite => {
                 statements.push(format!("CREATE TRIGGER {name} {when} BEGIN {what} END"));
             }
             Dialect::Postgres => {
+                let lock = locks.map_or(String::new(), |row| {
+                    format!("PERFORM pg_advisory_xact_lock(hashtext('afterack'), hashtext({row}.grp)); ")
+                });
                 statements.push(format!(
                     "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql \
-                     AS $body$ BEGIN {what} RETURN NULL; END $body$"
+                     AS $body$ BEGIN {lock}{what} RETURN NULL; END $body$"
                 ));
                 statements.push(format!("CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"));
             }
