@@ -18,7 +18,7 @@ use wasi::http::types::{
     ErrorCode, Fields, FutureIncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
     http_error_code,
 };
-use wasi::io::streams::StreamError;
+use wasi::io::streams::{OutputStream, StreamError};
 use wstd::io::AsyncOutputStream;
 use wstd::runtime::AsyncPollable;
 use wstd::time::Instant;
@@ -132,11 +132,16 @@ async fn exchange(
     received: &Cell<Option<usize>>,
 ) -> Result<Answer, String> {
     let body = request.body().map_err(|()| refused("body"))?;
+    let rest = begin_body(body, bytes)?;
     let response = handle(request, Some(options(time))).map_err(|code| words(code, time))?;
     // What stops the sending stops the answer, too, which says why.
-    let mut sending = pin!(send(body, bytes));
+    let mut is_sent = rest.is_none();
+    let mut sending = pin!(async {
+        if let Some(rest) = rest {
+            send(rest).await;
+        }
+    });
     let mut receiving = pin!(receive(response, time, most, received));
-    let mut is_sent = false;
     poll_fn(|context| {
         is_sent = is_sent || sending.as_mut().poll(context).is_ready();
         receiving.as_mut().poll(context)
@@ -276,14 +281,35 @@ fn first_words(bytes: &[u8]) -> String {
     }
 }
 
-async fn send(body: OutgoingBody, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        let Ok(stream) = body.write() else { return };
-        if AsyncOutputStream::new(stream).write_all(bytes).await.is_err() {
-            return;
-        }
+/// What is left of a body that did not fit at first. A stream is dropped before its body.
+struct Rest<'a> {
+    bytes: &'a [u8],
+    stream: OutputStream,
+    body: OutgoingBody,
+}
+
+/// Writes as much of a body as the host takes before the call has begun. A head that goes out alone waits for its
+/// acknowledgement before the body follows (Nagle), which its receiver delays: 40 ms for every call.
+fn begin_body(body: OutgoingBody, bytes: &[u8]) -> Result<Option<Rest<'_>>, String> {
+    let stream = body.write().map_err(|()| refused("body"))?;
+    let permit = usize::try_from(stream.check_write().unwrap_or_default()).unwrap_or(usize::MAX);
+    let (first, bytes) = bytes.split_at(bytes.len().min(permit));
+    if !first.is_empty() {
+        stream.write(first).map_err(|_| refused("body"))?;
     }
-    let _ = OutgoingBody::finish(body, None);
+    if !bytes.is_empty() {
+        return Ok(Some(Rest { bytes, stream, body }));
+    }
+    drop(stream);
+    OutgoingBody::finish(body, None).map_err(|_| refused("body"))?;
+    Ok(None)
+}
+
+async fn send(rest: Rest<'_>) {
+    let Rest { bytes, stream, body } = rest;
+    if AsyncOutputStream::new(stream).write_all(bytes).await.is_ok() {
+        let _ = OutgoingBody::finish(body, None);
+    }
 }
 
 /// The host's own time limits, as far as it has any: a call ends by its own in any case.

@@ -1,6 +1,7 @@
 //! Taking over what others have lost: the slots and claims of dead invocations, and what they have left
 //! unfinished.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::Engine;
@@ -27,13 +28,16 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Takes in what is seen now: what of it has been seen for this long.
-    fn update(&mut self, names: Vec<String>, now: Duration, age: Duration) -> Vec<String> {
+    /// Takes in what is seen by a look: what of it has been seen for this long. A look takes as long as its host stops
+    /// in it: what is seen first has been there since its end at most, and what is seen again until its beginning at
+    /// least.
+    fn update(&mut self, names: Vec<String>, look: Range<Duration>, age: Duration) -> Vec<String> {
+        let (begun, ended) = (look.start, look.end);
         let before = std::mem::take(&mut self.since);
-        let since = |name: &String| before.iter().find(|(seen, _)| seen == name).map_or(now, |seen| seen.1);
+        let since = |name: &String| before.iter().find(|(seen, _)| seen == name).map_or(ended, |seen| seen.1);
         self.since =
             names.into_iter().map(|name| (since(&name), name)).map(|(since, name)| (name, since)).collect();
-        let is_old = |(_, since): &&(String, Duration)| now.saturating_sub(*since) >= age;
+        let is_old = |(_, since): &&(String, Duration)| begun.saturating_sub(*since) >= age;
         self.since.iter().filter(is_old).map(|(name, _)| name.clone()).collect()
     }
 }
@@ -57,7 +61,8 @@ impl Engine {
         };
         let unfinished = self.store.unfinished()?;
         let names = slots.iter().filter_map(sign).chain(unfinished.iter().cloned()).collect();
-        let old = self.seen.borrow_mut().update(names, elapsed, self.config.lease);
+        let look = elapsed..self.host.elapsed();
+        let old = self.seen.borrow_mut().update(names, look, self.config.lease);
         for slot in &slots {
             let is_dead = sign(slot).is_some_and(|sign| old.contains(&sign));
             if is_dead || slot.1 == Holding::Left {
@@ -184,14 +189,20 @@ mod tests {
     #[test]
     fn what_stays_as_it_is_for_a_lease_is_dead() {
         let mut seen = Seen::default();
-        let mut see = |names: &[&str], now| {
+        let mut see_from = |names: &[&str], begun, ended| {
             let names = names.iter().map(ToString::to_string).collect();
-            seen.update(names, Duration::from_secs(now), Duration::from_secs(30)).join(" ")
+            let [begun, ended, age] = [begun, ended, 30].map(Duration::from_secs);
+            seen.update(names, begun..ended, age).join(" ")
         };
+        let mut see = |names: &[&str], now| see_from(names, now, now);
         assert_eq!(see(&["a", "b"], 0), "");
         assert_eq!(see(&["a", "b2", "c"], 29), "");
         assert_eq!(see(&["a", "b2", "c"], 30), "a");
         assert_eq!(see(&["b2"], 59), "b2");
         assert_eq!(see(&["a"], 60), "");
+        // A host that stops in its look has seen nothing before that is over.
+        assert_eq!(see_from(&["d"], 70, 99), "");
+        assert_eq!(see_from(&["d"], 101, 130), "");
+        assert_eq!(see_from(&["d"], 129, 129), "d");
     }
 }

@@ -16,6 +16,9 @@ use crate::jobs::store::{Ask, Due, Kind, Mark, Result, Role, Slot, StoreError};
 /// How many due jobs of each kind are known beforehand, so that a long queue is not listed for every job.
 const KNOWN: usize = 256;
 
+/// A drain whose jobs are known looks for those to tell of once in so many times as long as a look takes.
+const SELDOM: u32 = 20;
+
 /// How long a due job waits for a lane before one that waits gives way to it.
 const POLITE: Duration = Duration::from_millis(500);
 
@@ -227,8 +230,14 @@ impl<'a> Drain<'a> {
     fn refill(&self, lane: usize) -> Result<()> {
         let now = self.engine.host.elapsed();
         let is_time = lane == 0 || now >= self.tells_at.get();
-        if self.known.borrow()[lane].is_empty() && is_time && self.engine.look(KNOWN)? {
-            self.tells_at.set(now + LOOK);
+        if !self.known.borrow()[lane].is_empty() || !is_time {
+            return Ok(());
+        }
+        let is_due = self.engine.look(KNOWN)?;
+        // A look takes longer, the longer the queue is.
+        let took = self.engine.host.elapsed().saturating_sub(now);
+        self.tells_at.set(now + (took * SELDOM).max(if is_due { LOOK } else { Duration::ZERO }));
+        if is_due {
             let mut known = self.known.borrow_mut();
             *known = Default::default();
             let wanted = if self.role == Role::Alone { Kind::Suspect } else { Kind::Work };

@@ -33,9 +33,21 @@ pub struct Lanes<'a, T> {
     left: Cell<Duration>,
 }
 
-/// The lanes that are to be polled, in the order of their calls, and who polls them.
+/// The lanes that are to be polled, and who polls them.
 #[derive(Default)]
-struct Woken(Mutex<(VecDeque<usize>, Option<Waker>)>);
+struct Woken(Mutex<Calls>);
+
+/// New lanes and others have turns, each kind in the order of their calls. What a new lane begins to wait for goes on
+/// while others come to their ends: if it stood behind them, lanes that began together would end together, again and
+/// again, and nothing would be under way meanwhile.
+#[derive(Default)]
+struct Calls {
+    new: VecDeque<usize>,
+    woken: VecDeque<usize>,
+    /// The next one is a new one, if there is any.
+    is_new_next: bool,
+    poller: Option<Waker>,
+}
 
 struct LaneWaker {
     woken: Arc<Woken>,
@@ -45,21 +57,33 @@ struct LaneWaker {
 impl Woken {
     fn wake(&self, lane: usize) {
         // A panic in between leaves the list as it was.
-        let mut woken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !woken.0.contains(&lane) {
-            woken.0.push_back(lane);
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !calls.woken.contains(&lane) && !calls.new.contains(&lane) {
+            calls.woken.push_back(lane);
         }
-        if let Some(waker) = woken.1.take() {
+        if let Some(waker) = calls.poller.take() {
             waker.wake();
         }
     }
 
+    fn begin(&self, lane: usize) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).new.push_back(lane);
+        self.wake(lane);
+    }
+
     fn next(&self) -> Option<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.pop_front()
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Calls { new, woken, is_new_next, .. } = &mut *calls;
+        *is_new_next = !*is_new_next;
+        if *is_new_next {
+            woken.pop_front().or_else(|| new.pop_front())
+        } else {
+            new.pop_front().or_else(|| woken.pop_front())
+        }
     }
 
     fn wait(&self, waker: &Waker) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(waker.clone());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).poller = Some(waker.clone());
     }
 }
 
@@ -94,7 +118,7 @@ impl<'a, T> Lanes<'a, T> {
         }
         lanes[free] = Some(Box::pin(lane));
         self.count.set(self.count.get() + 1);
-        self.woken.wake(free);
+        self.woken.begin(free);
     }
 
     /// Polls for the result of the next lane that ends; `None` if there is no lane. What the caller has to
