@@ -96,10 +96,10 @@ impl History {
             let input = Input { worker, key, body, size, group, delay, ..Input::default() };
             let own = match store.put(id, &input, usize::MAX, sim.wall()) {
                 Ok(Put::New) => Some(id),
-                Ok(Put::Known(other)) => {
-                    let is_there = store.find(other).unwrap().is_some();
-                    let is_purged = || known.lock().unwrap().purged.contains(&other);
-                    assert!(is_there || is_purged(), "a key answers for job {other}, which is not there");
+                Ok(Put::Known(same)) => {
+                    let is_there = store.find(same).unwrap().is_some();
+                    let is_purged = known.lock().unwrap().purged.contains(&same);
+                    assert!(is_there || is_purged, "a key answers for job {same}, which is not there");
                     None
                 }
                 Ok(Put::Conflict | Put::Full) => panic!("the same request is no conflict, and there is room"),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! turns/GROUP/ID/ID          whose turn it is: the job's until it has ended, whoever runs it
+//! turns/GROUP/ID/moving      it has just been queued, and that is not synced yet
 //! groups/GROUP/…/NUMBER.ID   the others of the group, in their order: other names of their files; see tree.rs
 //! queue/parked.bucket/ID     where those are meanwhile
 //! joining/ID                 a job that has begun again and is about to join its group as its last
@@ -47,6 +48,10 @@ fn turn(group: &str, id: Id) -> String {
     path(&turns(group), id)
 }
 
+fn moving(group: &str, id: Id) -> String {
+    format!("{}/moving", turn(group, id))
+}
+
 fn numbers(group: &str) -> String {
     format!("groups/{group}")
 }
@@ -71,7 +76,7 @@ impl<F: Folder> Dir<F> {
     /// Before a job that belongs to a group ends: wherever it was parked, no power cut brings it back there.
     pub fn leave(&self, from: &str, id: Id, group: &Group) -> Result<()> {
         let group = &group.digest();
-        if !self.has_turn(group, id)? {
+        if !self.has_turn(group, id)? || self.files.exists(&moving(group, id))? {
             self.files.sync(from)?;
         }
         self.settle(group, Some((id, from)))
@@ -276,9 +281,12 @@ impl<F: Folder> Dir<F> {
                 let Some(due) = due else { return self.discard(id) };
                 self.keep_turn(group, id, &from)?;
                 self.forget_number(id)?;
+                // Whoever ends it before this is synced syncs it himself.
+                self.files.note(&from, &moving(group, id))?;
                 self.queue(&from, due, self.now())?;
                 self.files.remove_if_empty(PARKED)?;
-                self.sync_job(id)
+                self.sync_job(id)?;
+                self.files.remove_if_any(&moving(group, id))
             });
             match queued {
                 Err(StoreError::Lost) => {} // Somebody else does the same.
