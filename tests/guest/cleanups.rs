@@ -15,5 +15,5 @@ pub async fn cleanups(request: Request<Bytes>, reply: Reply) -> Result {
     }
     reply.finish(Ack::text("ok")).await;
     effect(&request, "continuation").await?;
-    Err("the continuation failed".into())
+    Err(anyhow::anyhow!("the continuation failed"))
 }

@@ -5,13 +5,13 @@ use afterack::{Ack, Bytes, Reply, Request};
 use crate::{Result, effect};
 
 pub async fn fails_before(_request: Request<Bytes>, _reply: Reply) -> Result {
-    Err("a secret that only the log should see".into())
+    Err(anyhow::anyhow!("a secret that only the log should see"))
 }
 
 pub async fn fails_after(request: Request<Bytes>, reply: Reply) -> Result {
     reply.finish(Ack::text("ok")).await;
     effect(&request, "about to fail").await?;
-    Err("too late for the client".into())
+    Err(anyhow::anyhow!("too late for the client"))
 }
 
 pub async fn panics_before(_request: Request<Bytes>, reply: Reply) -> Result {

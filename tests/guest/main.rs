@@ -20,7 +20,7 @@ use afterack::{Ack, Bytes, Delivery, Problem, Reply, Request, StatusCode};
 use wstd::http::{Body, Client};
 
 /// What a behaviour may fail with.
-type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+type Result = anyhow::Result<()>;
 
 // Limits that tests can reach with a small body and soon.
 afterack::export!(

@@ -8,7 +8,6 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use anyhow::{anyhow, ensure};
 use serde::Deserialize;
 use wstd::time::Instant;
 
@@ -19,7 +18,7 @@ use crate::{Problem, Slices, StatusCode};
 pub fn demo() -> Worker {
     Worker::new("demo", run).check(|input| {
         let task = Task::parse(input.bytes());
-        task.map(drop).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))
+        task.map(drop).map_err(|detail| Problem::new(StatusCode::BAD_REQUEST, detail))
     })
 }
 
@@ -56,18 +55,22 @@ impl Default for Task {
 }
 
 impl Task {
-    pub fn parse(input: &[u8]) -> anyhow::Result<Task> {
+    pub fn parse(input: &[u8]) -> Result<Task, String> {
         const STEPS: u64 = 10_000;
         const MS: u64 = 3_600_000;
         if input.is_empty() {
             return Ok(Task::default());
         }
         let task: Task = serde_json::from_slice(input).map_err(|error| {
-            anyhow!(r#"invalid input: {error} (expected e.g. {{"steps":5,"step_ms":1000}})"#)
+            format!("invalid input: {error} (expected e.g. {{\"steps\":5,\"step_ms\":1000}})")
         })?;
-        ensure!((1..=STEPS).contains(&task.steps), "steps: {} is out of range (1 to {STEPS})", task.steps);
+        if !(1..=STEPS).contains(&task.steps) {
+            return Err(format!("steps: {} is out of range (1 to {STEPS})", task.steps));
+        }
         for (name, ms) in [("step_ms", task.step_ms), ("retry_after_ms", task.retry_after_ms.unwrap_or(0))] {
-            ensure!(ms <= MS, "{name}: {ms} is out of range (0 to {MS})");
+            if ms > MS {
+                return Err(format!("{name}: {ms} is out of range (0 to {MS})"));
+            }
         }
         Ok(task)
     }
@@ -130,7 +133,7 @@ mod tests {
             (r#"{"sleep":1}"#, "sleep"),
             ("\u{ff}", "expected value"),
         ] {
-            let error = Task::parse(input.as_bytes()).unwrap_err().to_string();
+            let error = Task::parse(input.as_bytes()).unwrap_err();
             assert!(error.contains(named), "{input}: {error}");
         }
     }
