@@ -28,7 +28,7 @@ impl Traces {
             let stored = self.stored.entry(id.to_owned()).or_default();
             match event {
                 "loaded" | "step" => assert!(version >= *stored, "job {id}: again after {stored}: {trace}"),
-                "adopted" | "lost" => {}
+                "adopted" | "relieved" | "lost" => {}
                 "stored" => {
                     assert!(version > *stored, "job {id}: stored twice after {stored}: {trace}");
                     *stored = version;

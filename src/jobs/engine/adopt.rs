@@ -110,7 +110,9 @@ impl Engine {
         let crashed = *seen != Holding::Left;
         for (id, kind) in self.store.claims(slot)? {
             if let Holding::Held(Sign(sign)) = seen {
-                fault::trace("adopted", id, u64::from_str_radix(sign, 16).unwrap_or_default());
+                // Who watches is relieved as soon as nobody gives a sign of life, which is before a lease is over.
+                let event = if slot.role == Role::Watch { "relieved" } else { "adopted" };
+                fault::trace(event, id, u64::from_str_radix(sign, 16).unwrap_or_default());
             }
             let result = self.adopt_claim(slot, id, kind, crashed);
             match self.unless_purged(slot, result) {

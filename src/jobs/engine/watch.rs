@@ -8,7 +8,7 @@ use super::{Engine, LOOK};
 use crate::jobs::store::{Holding, Result, Role, Slot, StoreError};
 
 /// How long holders of slots that give no sign of life count as alive.
-const SILENCE: Duration = Duration::from_millis(400);
+pub(super) const SILENCE: Duration = Duration::from_millis(400);
 
 impl Engine {
     /// Stays as the watch until there is something to do, unless somebody else is alive: whether this

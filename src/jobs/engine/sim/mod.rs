@@ -183,6 +183,9 @@ impl History {
                 "adopted" => {
                     assert!(self.world.seems_dead(trace.version), "adopted from the living: {trace:?}")
                 }
+                "relieved" => {
+                    assert!(self.world.seems_silent(trace.version), "relieved though it lives: {trace:?}")
+                }
                 _ if trace.is_stale => {}
                 "step" => assert!(trace.version >= *stored, "a step ran again after {stored}: {trace:?}"),
                 "stored" => assert!(trace.version > *stored, "stored twice after {stored}: {trace:?}"),
@@ -191,7 +194,7 @@ impl History {
             match trace.event {
                 "stored" => *stored = trace.version.max(*stored),
                 "settled" => *self.settled.entry(trace.id).or_default() += 1,
-                "adopted" => *self.lost.entry(trace.id).or_default() += 1,
+                "adopted" | "relieved" => *self.lost.entry(trace.id).or_default() += 1,
                 _ => {}
             }
         }

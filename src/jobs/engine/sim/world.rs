@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::LEASE;
+use crate::jobs::engine::watch::SILENCE;
 use crate::jobs::fault::TRACER;
 use crate::jobs::host::{Host, Sleep};
 use crate::jobs::job::Id;
@@ -154,6 +155,18 @@ impl World {
     pub fn seems_dead(&self, number: u64) -> bool {
         let state = self.state();
         state.given.get(&number).is_none_or(|host| state.hosts[*host].is_dead || state.hosts[*host].is_stale)
+    }
+
+    /// Whether the host that a random number was given to has given no sign of life for a while.
+    pub fn seems_silent(&self, number: u64) -> bool {
+        let silent = |state: &State, host: &usize| {
+            let host = &state.hosts[*host];
+            host.stopped_until > state.now && state.now - host.stopped_since >= SILENCE.as_micros() as u64
+        };
+        let state = self.state();
+        let is_silent = state.given.get(&number).is_some_and(|host| silent(&state, host));
+        drop(state);
+        is_silent || self.seems_dead(number)
     }
 
     /// Lets a host die, or stop for this long, between two operations on the disk.

@@ -313,7 +313,7 @@ impl<F: Folder> Dir<F> {
         })
     }
 
-    /// Whether a job has ended for good, or is gone.
+    /// Whether a job has ended for good, or is gone: a power cut may bring its turn back alone.
     fn has_ended(&self, id: Id) -> Result<bool> {
         for _ in 0..LOOKS {
             match self.find_with(id, &[]) {
@@ -321,14 +321,13 @@ impl<F: Folder> Dir<F> {
                     self.sync_job(id)?;
                     return Ok(true);
                 }
-                Ok(None) if self.files.exists(&path("jobs", id))? => {} // It is being moved.
-                Ok(None) => return Ok(true),
+                Ok(None) => {} // It is being moved, or gone.
                 // Whoever claims what makes no sense ends it.
                 Ok(Some(_)) | Err(StoreError::Damaged { .. }) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
-        Ok(false)
+        Ok(true)
     }
 }
 
