@@ -19,7 +19,7 @@ wasmcloud-component: tools ## set up, and build for wasmCloud with PostgreSQL
 
 test: test-tools build ## set up, build, and run all tests
 	@rm -rf target/hosts
-	HISTORIES=$${HISTORIES:-20000} cargo test --locked --quiet --lib
+	HISTORIES=$${HISTORIES:-50000} cargo test --locked --quiet --lib
 	cargo test --locked --quiet --test all
 	REUSE=1 cargo test --locked --quiet --test all -- --skip ::wash --skip ::spin
 	cargo test --locked --quiet --doc

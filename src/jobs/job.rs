@@ -100,6 +100,8 @@ pub struct Run {
     pub begun: Option<Time>,
     /// What it waits for, if it waits for its time.
     pub wait: Option<Wait>,
+    /// What it has waited for last, as that was stored, though a clock may have been wrong: it is over.
+    pub waited: Option<Wait>,
     /// How often the step that comes next has failed so far.
     pub tries: u32,
     /// How often the job was queued again after its end.
@@ -111,8 +113,9 @@ pub struct Run {
     pub lost: u32,
     /// That step runs in an instance of its own right now.
     pub alone: bool,
-    /// How many results of its steps are recorded.
+    /// How many results of its steps are recorded, and how many of them at once at last.
     pub recorded: u32,
+    pub recorded_last: u32,
     /// What the worker says of it.
     pub progress: Option<Progress>,
     /// What went wrong last.

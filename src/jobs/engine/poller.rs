@@ -203,9 +203,10 @@ impl Poller<'_, '_> {
     /// the wall clock does.
     fn end_waits(&self) {
         let (engine, now) = (self.drain.engine, self.drain.engine.host.elapsed());
-        self.course.end_waits(now, |wait| match self.lane.waited {
-            Some(waited) if wait.until <= waited => now,
-            _ => now + wait.until.since(engine.clock.now()).min(wait.until.since(wait.since)),
+        let waited = self.job.run.waited;
+        self.course.end_waits(now, |wait| match waited == Some(wait) {
+            true => now,
+            false => now + wait.until.since(engine.clock.now()).min(wait.until.since(wait.since)),
         });
     }
 

@@ -7,9 +7,8 @@ use super::alarms::Reason;
 use super::drain::Drain;
 use super::poller::{Stop, work};
 use crate::jobs::fault;
-use crate::jobs::job::{Job, State};
+use crate::jobs::job::{Job, State, Wait};
 use crate::jobs::store::{Ask, Due, Kind, Mark, Result};
-use crate::jobs::time::Time;
 use crate::jobs::worker::{Failure, LARGEST, Output};
 
 /// A longer wait is none that a lane is kept for: the job goes back into the queue.
@@ -24,8 +23,8 @@ pub struct Lane {
     claimed: Duration,
     /// Until when its job waits, by the monotonic clock, if it does.
     until: Option<Duration>,
-    /// What the job has waited for before it was claimed, as that was stored.
-    pub waited: Option<Time>,
+    /// What the job waits for, as that was stored.
+    stored: Option<Wait>,
 }
 
 /// What a lane does after a wait.
@@ -41,11 +40,11 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
     let engine = drain.engine;
     let Some(mut job) = drain.load(due.id, Kind::Work).await? else { return Ok(()) };
     fault::trace("loaded", job.id, job.run.version);
-    let waited = job.run.wait.map(|wait| wait.until);
+    let stored = job.run.wait;
     if due.wait.is_some() && job.run.end.is_none() {
         job.run.wait = due.wait; // It may have been mended.
     }
-    let mut lane = Lane { claimed: engine.host.elapsed(), until: None, waited };
+    let mut lane = Lane { claimed: engine.host.elapsed(), until: None, stored };
     // Who asked before it was claimed has been told that it is cancelled.
     let cancel = Mark { id: job.id, round: job.run.round, ask: Ask::Cancel };
     let mut is_cancelled = drain.persist(|_| engine.store.is_marked(cancel)).await?;
@@ -72,7 +71,6 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
                 drain.save(&mut job).await?;
                 fault::trace("stored", job.id, job.run.version);
                 fault::point("stored");
-                lane.waited = None;
             }
             Stop::Suspended => {
                 is_cancelled = drain.is_marked(&job, Ask::Cancel)?;
@@ -107,6 +105,7 @@ async fn wait(drain: &Drain<'_>, job: &mut Job, lane: &mut Lane) -> Result<After
             return Ok(After::GiveWay);
         }
         if rest.is_zero() {
+            job.run.waited = lane.stored.take().or(job.run.wait);
             (job.run.wait, lane.until) = (None, None);
             return Ok(After::GoOn);
         }

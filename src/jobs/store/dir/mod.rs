@@ -80,8 +80,10 @@ const FOLDERS: [&str; 19] = [
 /// What a store has that was made as a whole.
 const MADE: &str = "made";
 
-/// How long a job is looked for that exists and is in none of its places.
+/// How long and how often, at least, a job is looked for that exists and is in none of its places: a host may stop in
+/// the middle of a look.
 const MISSED: Duration = Duration::from_secs(2);
+const ROUNDS: u32 = 16;
 /// How often a job is looked for that is moved meanwhile.
 const MOVES: usize = 16;
 
@@ -317,7 +319,10 @@ impl<F: Folder> Dir<F> {
             }
             let is_gone =
                 || Ok(self.files.exists(&path("gone", id))? || !self.files.exists(&path("jobs", id))?);
-            if !exists || round >= 4 && is_gone()? || self.files.host().elapsed() > begun + MISSED {
+            if !exists
+                || round >= 4 && is_gone()?
+                || round >= ROUNDS && self.files.host().elapsed() > begun + MISSED
+            {
                 break;
             }
         }
@@ -362,7 +367,8 @@ impl<F: Folder> Dir<F> {
             Stored::Half(half, at) => (half, at),
             Stored::File(file) => return self.replace(slot, job, file, &steps),
         };
-        self.files.overwrite(&place, &[(&half, at), (&steps, job.record.end)], sync)?;
+        // The steps first: who dies in between has recorded nothing.
+        self.files.overwrite(&place, &[(&steps, job.record.end), (&half, at)], sync)?;
         // Who has taken it over since it was opened has moved it first.
         if !self.files.exists(&place)? {
             return Err(StoreError::Lost);
@@ -647,10 +653,12 @@ impl<F: Folder> Store for Dir<F> {
     }
 
     fn record(&self, slot: &Slot, job: &mut Job, results: &[Recorded]) -> Result<()> {
-        job.run.recorded += results.len() as u32;
+        let before = (job.run.recorded, job.run.recorded_last);
+        job.run.recorded_last = results.len() as u32;
+        job.run.recorded += job.run.recorded_last;
         let recorded = self.next_version(job, |job| self.write_over(slot, job, results, true));
         if recorded.is_err() {
-            job.run.recorded -= results.len() as u32;
+            (job.run.recorded, job.run.recorded_last) = before;
         }
         recorded
     }
@@ -659,8 +667,8 @@ impl<F: Folder> Store for Dir<F> {
         let place = claimed(slot, job.id, job.claim);
         let bytes = self.files.read_part(&place, job.record.start, usize::MAX)?.ok_or(StoreError::Lost)?;
         let (recorded, length) = record::decode_steps(&bytes);
-        // The last one may have been torn by a power cut, before anybody relied on it.
-        if recorded.len() + 1 < job.run.recorded as usize {
+        // The last ones may have been lost in a power cut, before anybody relied on them.
+        if recorded.len() < job.run.recorded.saturating_sub(job.run.recorded_last) as usize {
             let reason = format!("{} of {} results of its steps are there", recorded.len(), job.run.recorded);
             return Err(StoreError::Damaged { id: job.id, reason });
         }
