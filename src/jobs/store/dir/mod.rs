@@ -457,7 +457,9 @@ impl<F: Folder> Store for Dir<F> {
                     return Ok(Put::New);
                 }
                 Err(error) => {
-                    let _ = self.make().and_then(|()| self.discard(id));
+                    // For good, before the same is tried again: what a power cut would bring back is another file.
+                    let discard = self.make().and_then(|()| self.discard(id));
+                    let _ = discard.and_then(|()| self.files.sync("gone"));
                     return Err(error);
                 }
             }
