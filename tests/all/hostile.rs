@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::crashes::Random;
 use crate::host::{Folder, Kind, on_every_host_with_a_folder, with_every_store};
@@ -80,6 +82,7 @@ with_every_store! {
         let mut random = Random(0x5eed);
         let id = Client(&host).job(r#"{"steps":1,"step_ms":0}"#);
         let mut connection = Connection::open(host.address);
+        let mut full = 0;
         for _ in 0..10_000 {
             let (method, request, is_broken) = generate(&mut random, &id);
             connection.send_if_taken(&request);
@@ -90,7 +93,14 @@ with_every_store! {
             };
             let text = String::from_utf8_lossy(&request);
             let is_spins = kind.is_spin() && str::from_utf8(&request).is_err() && answer.body.is_empty();
-            assert!(answer.status < 500 || is_spins, "{} {} for {text}", answer.status, answer.text());
+            // A host without a queue has no instance left for a moment: continuations come faster than they go.
+            let is_full = kind.is_wash() && answer.status == 500 && answer.body.is_empty();
+            if is_full {
+                sleep(Duration::from_millis(200));
+                full += 1;
+                assert!(full < 50, "the host has no instance left again and again");
+            }
+            assert!(answer.status < 500 || is_spins || is_full, "{} {} for {text}", answer.status, answer.text());
             // What follows on the connection of a broken request may be anything.
             if is_broken || answer.status == 400 || answer.status == 413 {
                 connection = Connection::open(host.address);
