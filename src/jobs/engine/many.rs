@@ -17,6 +17,14 @@ const PIECE: Duration = Duration::from_millis(20);
 /// How many jobs are read at a time.
 const READ: usize = 32;
 
+/// How long somebody has to be the first of those who hold slots: until the one before has noticed, and his piece is
+/// over.
+const FIRST: Duration = Duration::from_millis(100);
+
+/// How long it is waited for a job that somebody else has claimed: for more than a moment only who tells of it has.
+/// Another one who begins jobs again is not to be overtaken, for the order of their groups.
+const HELD_UP: Duration = Duration::from_millis(200);
+
 /// How often a job is looked for that changes while it is to be removed.
 const TRIES: usize = 8;
 
@@ -62,49 +70,74 @@ impl Engine {
 
     /// Does the next piece of what is to begin again, if this is the first of those who hold slots.
     pub(super) fn retry_more(&self, slot: &Slot) -> Result<()> {
+        let first_since = self.first_since.take();
         let Some(mut retry) = self.store.retries()?.into_iter().next() else { return Ok(()) };
         let held = self.store.slots()?.into_iter().filter(|(_, holding)| matches!(holding, Holding::Held(_)));
         if held.map(|(role, _)| role).min() != Some(slot.role) {
             return Ok(());
         }
-        let until = self.host.elapsed() + PIECE;
+        let now = self.host.elapsed();
+        let first_since = first_since.unwrap_or(now);
+        self.first_since.set(Some(first_since));
+        if now < first_since + FIRST {
+            return Ok(());
+        }
+        let until = now + PIECE;
         while self.host.elapsed() < until {
             let found = self.store.list(&retry.wanted, Range::After(retry.after), READ)?;
             if found.is_empty() {
                 return self.store.note_retried(&retry, None);
             }
-            let mut result = Ok(());
+            let (mut is_late, mut result) = (false, Ok(()));
             for found in found {
-                result = self.unless_purged(slot, self.retry_one(slot, &retry, &found));
-                if result.is_err() {
-                    break; // What a store that fails has not done is done later.
+                is_late = match self.retry_one(slot, &retry, &found) {
+                    Ok(is_seen_to) => !is_seen_to,
+                    Err(error) => {
+                        result = self.unless_purged(slot, Err(error));
+                        result.is_err()
+                    }
+                };
+                if is_late {
+                    break; // What was not done now is done later.
                 }
                 retry.after = Some(found.job.id);
-                if self.host.elapsed() >= until {
+                is_late = self.host.elapsed() >= until;
+                if is_late {
                     break;
                 }
             }
             self.store.note_retried(&retry, retry.after)?;
             result?;
+            if is_late {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn retry_one(&self, slot: &Slot, retry: &RetryAll, found: &Found) -> Result<()> {
+    /// Begins a job again, unless somebody else has claimed it: whether it is seen to.
+    fn retry_one(&self, slot: &Slot, retry: &RetryAll, found: &Found) -> Result<bool> {
         let (id, round) = (found.job.id, found.job.run.round);
         if found.job.run.retried_by.as_ref() == Some(&retry.name) {
-            return Ok(()); // It has begun again, and ended like this once more.
+            return Ok(true); // It has begun again, and ended like this once more.
         }
         let mark = Mark { id, round, ask: Ask::Retry };
         let Some(kind) = self.store.claim_any(slot, id)? else {
-            return self.store.ask(mark); // Whoever has it sees to it.
+            let now = self.host.elapsed();
+            let since = self.held_up.get().filter(|(held_up, _)| *held_up == id).map_or(now, |since| since.1);
+            self.held_up.set(Some((id, since)));
+            let is_told_of = now >= since + HELD_UP;
+            if is_told_of {
+                self.store.ask(mark)?; // Whoever tells of it sees to that.
+            }
+            return Ok(is_told_of);
         };
-        let Some(mut job) = self.load_or_repair(slot, id, kind)? else { return Ok(()) };
+        let Some(mut job) = self.load_or_repair(slot, id, kind)? else { return Ok(true) };
         if mark.counts(&job.run) {
             self.begin_again(&mut job);
             job.run.retried_by = Some(retry.name.clone());
             self.save(slot, &mut job)?;
         }
-        self.release(slot, &job)
+        self.release(slot, &job).map(|()| true)
     }
 }

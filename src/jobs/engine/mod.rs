@@ -85,6 +85,10 @@ pub struct Engine {
     chores_at: Cell<Duration>,
     /// When the next jobs have been kept long enough, as far as that is known.
     expires: Cell<Option<Time>>,
+    /// Since when this invocation is the first of those who hold slots, by the monotonic clock.
+    first_since: Cell<Option<Duration>>,
+    /// The job that somebody else has claimed of those that are to begin again, and since when.
+    held_up: Cell<Option<(Id, Duration)>>,
     /// This invocation waits for a store that fails.
     stays: Cell<bool>,
     /// What went wrong last, so that it is not said again and again.
@@ -129,6 +133,8 @@ impl Engine {
             suspects_at: Cell::default(),
             chores_at: Cell::default(),
             expires: Cell::default(),
+            first_since: Cell::default(),
+            held_up: Cell::default(),
             stays: Cell::default(),
             said: RefCell::default(),
         }
