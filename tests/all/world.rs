@@ -1,4 +1,4 @@
-//! The component needs what wit/world.wit says, and nothing else.
+//! The component needs what wit/component/world.wit says, and nothing else.
 
 use std::fs;
 use std::process::Command;
@@ -18,11 +18,11 @@ fn the_component_needs_what_its_world_says() {
     let output = Command::new(tool("wasm-tools")).args(["component", "wit"]).arg(component).output().unwrap();
     let (built, world) = (
         String::from_utf8(output.stdout).unwrap(),
-        fs::read_to_string(root().join("wit/world.wit")).unwrap(),
+        fs::read_to_string(root().join("wit/component/world.wit")).unwrap(),
     );
     assert_eq!(interfaces(&built, "export"), interfaces(&world, "export"));
     let told = interfaces(&world, "import");
     for import in interfaces(&built, "import") {
-        assert!(told.contains(&import), "wit/world.wit does not say that {import} is needed");
+        assert!(told.contains(&import), "wit/component/world.wit does not say that {import} is needed");
     }
 }
