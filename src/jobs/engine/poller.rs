@@ -14,7 +14,7 @@ use super::work::{LONG_WAIT, Lane, gives_way};
 use crate::jobs::fault;
 use crate::jobs::job::{Job, Recorded, Wait, What};
 use crate::jobs::store::{Ask, Result, StoreError};
-use crate::jobs::worker::{self, Course, Failure, Output, Want, Work};
+use crate::jobs::worker::{self, Course, Failure, Output, Terms, Want, Work};
 
 /// A job that waits with more bytes than this goes back into the queue, too.
 const LARGE: usize = 64 * 1024;
@@ -40,7 +40,7 @@ pub async fn work(drain: &Drain<'_>, job: &mut Job, lane: &Lane) -> Result<Stop>
         Ok(worker) => worker,
         Err(problem) => return Ok(Stop::Ended(Err(Failure::fatal(problem.detail())))),
     };
-    let _taken = drain.room.take(job.input.size + job.run.bytes.len()).await;
+    let _taken = drain.room.take(job.input.size).await;
     if job.input.body.len() < job.input.size {
         match engine.store.body(job.id) {
             Ok(body) => job.input.body = body,
@@ -70,7 +70,8 @@ pub async fn work(drain: &Drain<'_>, job: &mut Job, lane: &Lane) -> Result<Stop>
         job.run.alone = true;
         drain.save(job).await?;
     }
-    let (attempts, step) = (engine.attempts(worker.terms()), worker.terms().step.or(engine.config.step));
+    let terms = worker.terms();
+    let (attempts, step) = (engine.attempts(Some(terms)), terms.step.or(engine.config.step));
     let course = Rc::new(Course::new(job, attempts, step, engine.config.record));
     course.replay(record);
     fault::trace("step", job.id, job.run.version);
@@ -80,6 +81,7 @@ pub async fn work(drain: &Drain<'_>, job: &mut Job, lane: &Lane) -> Result<Stop>
         drain,
         job,
         lane,
+        terms,
         work: worker.begin(worker::Job::new(course.clone())),
         course,
         news_at: now + NEWS,
@@ -97,6 +99,7 @@ struct Poller<'a, 'd> {
     drain: &'a Drain<'d>,
     job: &'a mut Job,
     lane: &'a Lane,
+    terms: &'d Terms,
     work: Work,
     course: Rc<Course>,
     /// When it is time to store what is new by itself, and whether there is anything.
@@ -144,8 +147,7 @@ impl Poller<'_, '_> {
     /// Records what the worker's code wants recorded.
     async fn record(&mut self, wants: Vec<Want>) -> Result<()> {
         let (engine, run) = (self.drain.engine, &mut self.job.run);
-        let terms = engine.workers.find(&self.job.input.worker).ok().map(|worker| worker.terms());
-        let (now, count) = (engine.clock.now(), wants.len() as u64);
+        let now = engine.clock.now();
         let (mut results, mut waits) = (Vec::new(), Vec::new());
         for want in wants {
             results.push(match want {
@@ -161,8 +163,7 @@ impl Poller<'_, '_> {
                 Want::Failed { step, tries, is_final, failure, key } => {
                     (run.tries, run.error) = (tries, Some(failure.message().to_owned()));
                     if !is_final {
-                        let backoff = engine.backoff_of(terms, tries);
-                        waits.push((key, Wait::new(now, backoff.max(failure.delay().unwrap_or_default()))));
+                        waits.push((key, engine.next_try(Some(self.terms), tries, failure.delay())));
                     }
                     let what = What::Failed { round: run.round, tries, is_final };
                     Recorded { step, what, bytes: failure.message().into() }
@@ -179,7 +180,7 @@ impl Poller<'_, '_> {
         self.drain.record(self.job, &results).await?;
         fault::trace("stored", self.job.id, self.job.run.version);
         fault::point("stored");
-        self.course.note_recorded(count, &results);
+        self.course.note_recorded(&results);
         self.is_stored();
         // Others have a turn.
         let mut has_waited = false;
@@ -204,9 +205,9 @@ impl Poller<'_, '_> {
     fn end_waits(&self) {
         let (engine, now) = (self.drain.engine, self.drain.engine.host.elapsed());
         let waited = self.job.run.waited;
-        self.course.end_waits(now, |wait| match waited == Some(wait) {
-            true => now,
-            false => now + wait.until.since(engine.clock.now()).min(wait.until.since(wait.since)),
+        self.course.end_waits(now, |wait| {
+            let rest = wait.until.since(engine.clock.now()).min(wait.until.since(wait.since));
+            if waited == Some(wait) { now } else { now + rest }
         });
     }
 

@@ -67,9 +67,9 @@ impl Failure {
     }
 
     /// Not to be tried again before so much time has passed, as `Retry-After` asks for. The backoff holds if it
-    /// is longer.
-    pub fn after(self, time: Duration) -> Failure {
-        Failure { after: Some(time), ..self }
+    /// is longer. `None` asks for nothing.
+    pub fn after(self, time: impl Into<Option<Duration>>) -> Failure {
+        Failure { after: time.into(), ..self }
     }
 
     /// What went wrong, in words.

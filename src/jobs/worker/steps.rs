@@ -7,9 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::course::Known;
 use super::{Course, Failure, Want};
-use crate::jobs::job::{Id, Input, Progress};
+use crate::jobs::job::{Id, Input, Progress, What};
 
 /// A job, as its worker has it.
 ///
@@ -108,11 +107,13 @@ impl Job {
     {
         let name = name.into();
         let mut tries = match self.course.enter(&name)? {
-            Known::Nothing => 0,
-            Known::Done(result) => return self.parse(&name, &result),
-            Known::Failed { is_final: true, error, .. } => return Err(Failure::fatal(error)),
-            Known::Failed { tries, .. } => tries,
-            Known::Sleep(_) => return Err(changed(&name, "a sleep was recorded under this name")),
+            None => 0,
+            Some((What::Done, result)) => return self.parse(&name, &result),
+            Some((What::Failed { is_final: true, .. }, error)) => {
+                return Err(Failure::fatal(String::from_utf8_lossy(&error)));
+            }
+            Some((What::Failed { tries, .. }, _)) => tries,
+            Some((What::Sleep(_), _)) => return Err(changed(&name, "a sleep was recorded under this name")),
         };
         loop {
             self.course.go_on().await;
@@ -148,13 +149,13 @@ impl Job {
         let name = name.into();
         let key = self.course.key();
         match self.course.enter(&name)? {
-            Known::Nothing => {
+            None => {
                 self.course.go_on().await;
                 self.course.record(Want::Sleep { step: name, time, key }).await;
                 self.course.park(key, None).await;
             }
-            Known::Sleep(wait) => self.course.park(key, Some(wait)).await,
-            Known::Done(_) | Known::Failed { .. } => {
+            Some((What::Sleep(wait), _)) => self.course.park(key, Some(wait)).await,
+            Some((What::Done | What::Failed { .. }, _)) => {
                 return Err(changed(&name, "a step was recorded under this name"));
             }
         }
