@@ -44,6 +44,8 @@ pub struct Course {
     pub most: usize,
     /// How often the step that began last had been tried before.
     pub tries: Cell<u32>,
+    /// What the job knows, of a worker that does one step at a time.
+    pub checkpoint: Cell<Option<Vec<u8>>>,
     state: RefCell<State>,
 }
 
@@ -108,8 +110,17 @@ impl State {
 impl Course {
     pub fn new(job: &mut Job, attempts: u32, step: Option<Duration>, most: usize) -> Course {
         let input = Input { body: std::mem::take(&mut job.input.body), ..job.input.clone() };
-        let (id, round) = (job.id, job.run.round);
-        Course { id, input, round, attempts, step, most, tries: Cell::default(), state: RefCell::default() }
+        Course {
+            id: job.id,
+            input,
+            round: job.run.round,
+            attempts,
+            step,
+            most,
+            tries: Cell::new(job.run.tries),
+            checkpoint: Cell::new(job.run.checkpoint().map(Vec::from)),
+            state: RefCell::default(),
+        }
     }
 
     /// Takes in what was recorded before.

@@ -81,9 +81,16 @@ impl Job {
         Ok(self.input().form()?)
     }
 
-    /// Which attempt the step is that began last: 1 at first, one more after each failure.
+    /// Which attempt the step is that began last, or before the first one the job itself: 1 at first, one more
+    /// after each failure.
     pub fn attempt(&self) -> u32 {
         self.course.tries.get() + 1
+    }
+
+    /// What the step before has left; nothing before the first one.
+    #[cfg(any(feature = "plugin", test))]
+    pub(crate) fn checkpoint(&self) -> Option<Vec<u8>> {
+        self.course.checkpoint.take()
     }
 
     /// Runs some work once. Its result is recorded before it is given, and whenever the job's code comes here again,
