@@ -12,6 +12,7 @@ mod job_costs;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/all/jobs.rs"]
 mod jobs;
+mod plug_in_costs;
 mod postgres_costs;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/all/recorder.rs"]
@@ -36,7 +37,7 @@ use host::{Host, Kind, REUSE, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
-    let benches: [(&str, fn()); 21] = [
+    let benches: [(&str, fn()); 22] = [
         ("sizes", sizes),
         ("time-to-ack", || time_to_ack("", 0.85)),
         ("time-to-ack", || time_to_ack(&options_of_make_up(), 1.15)),
@@ -54,6 +55,7 @@ fn main() {
         ("sleeping-jobs", job_costs::sleeping_jobs),
         ("throughput", job_costs::throughput),
         ("steps", step_costs::all),
+        ("plug-ins", plug_in_costs::all),
         ("upstream", http_costs::throughput),
         ("calls", http_costs::calls_in_flight),
         ("spin", spin_costs::all),
