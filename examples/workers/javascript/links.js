@@ -4,8 +4,8 @@
 
 // How many links a step asks, all at the same time.
 const LINKS = 4;
-// How many milliseconds a link may take to answer. A step has to end long before AFTERACK_LEASE.
-const PATIENCE = 10_000;
+// How many milliseconds a link may take to answer. A step has to end long before AFTERACK_LEASE, which `make up` makes 5 s.
+const PATIENCE = 3_000;
 
 const read = (body) => new TextDecoder('utf-8', { fatal: true }).decode(body);
 const lines = (text) => text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== '');
