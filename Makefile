@@ -1,12 +1,18 @@
 .DEFAULT_GOAL := help
-.PHONY: help up spin spin-component wasmcloud-component test build tools test-tools lint hosts bench simulate soak ci mail clean
+.PHONY: help up plug wit spin spin-component wasmcloud-component test build tools test-tools lint hosts bench simulate soak ci mail clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 24
 
-up: tools ## set up, build, and serve on http://127.0.0.1:8080, with a mailbox (PORT=… for another port)
-	@.setup/build component
-	@.setup/up
+up: tools ## set up, build, and serve on http://127.0.0.1:8080, with a mailbox (PORT=… for another port, WORKER=… as for plug)
+	@$(if $(WORKER),.setup/plug $(WORKER),.setup/build component)
+	@.setup/up $(if $(WORKER),target/plug/afterack.wasm)
+
+plug: tools ## plug workers in: WORKER="one.wasm name=other.wasm" makes target/plug/afterack.wasm (FOR=spin or wasmcloud, OUT=FILE)
+	@.setup/plug $(WORKER)
+
+wit: ## put wit/worker.wit, the world of networked plug-ins and WASI's definitions into .tools/wit
+	@.setup/wit
 
 spin: spin-component ## set up, build for Spin, and serve by `spin up` (spin must be on PATH)
 	spin up

@@ -4,8 +4,8 @@
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::host::{Folder, Host, Kind, Setup, options_of_make_up};
-use crate::job_costs::{ENDED, IDLE, wait_for};
+use crate::host::{Folder, Kind, Setup};
+use crate::job_costs::{ENDED, IDLE, component_on, post_all, wait_for};
 use crate::upstream::Upstream;
 use crate::wire::Connection;
 
@@ -13,24 +13,9 @@ use crate::wire::Connection;
 const LANES: usize = 64;
 
 fn component(data: &Folder, upstream: &str) -> Setup {
-    let setup = Setup::new(Kind::Wasmtime, "afterack").data(&data.0).variable("AFTERACK_DRAINS", 1);
-    setup.variable("AFTERACK_UPSTREAM_REPORT", upstream).arguments(&options_of_make_up())
-}
-
-/// Posts this many jobs by 20 clients.
-fn post_all(host: &Host, worker: &'static str, jobs: usize, input: &'static str) {
-    let address = host.address;
-    let client = move || {
-        let mut connection = Connection::open(address);
-        for _ in 0..jobs / 20 {
-            let ack = connection.post(&format!("/jobs/{worker}"), "", input.as_bytes());
-            assert_eq!(ack.status, 202, "{}", ack.text());
-        }
-    };
-    let clients: Vec<_> = (0..20).map(|_| thread::spawn(client)).collect();
-    for client in clients {
-        client.join().expect("a client that gets its acks");
-    }
+    component_on(Kind::Wasmtime, data)
+        .variable("AFTERACK_DRAINS", 1)
+        .variable("AFTERACK_UPSTREAM_REPORT", upstream)
 }
 
 /// How many requests a second come to this path, between the first tenth of so many and the last.

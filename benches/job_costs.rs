@@ -29,19 +29,24 @@ pub fn component_on(kind: Kind, data: &Folder) -> Setup {
 
 /// The time that the ack of a job takes.
 pub fn post(connection: &mut Connection, input: &str) -> Duration {
+    post_to(connection, "demo", input)
+}
+
+/// The same for a job of this worker.
+fn post_to(connection: &mut Connection, worker: &str, input: &str) -> Duration {
     let begun = Instant::now();
-    let ack = connection.post("/jobs/demo", "", input.as_bytes());
+    let ack = connection.post(&format!("/jobs/{worker}"), "", input.as_bytes());
     assert_eq!(ack.status, 202, "{}", ack.text());
     begun.elapsed()
 }
 
-/// Posts this many jobs by 20 clients.
-pub fn post_all(host: &Host, jobs: usize, input: &'static str) {
+/// Posts this many jobs for this worker by 20 clients.
+pub fn post_all(host: &Host, worker: &'static str, jobs: usize, input: &'static str) {
     let address = host.address;
     let client = move || {
         let mut connection = Connection::open(address);
         for _ in 0..jobs / 20 {
-            post(&mut connection, input);
+            post_to(&mut connection, worker, input);
         }
     };
     let clients: Vec<_> = (0..20).map(|_| thread::spawn(client)).collect();
@@ -158,9 +163,9 @@ pub fn many_clients(kind: Kind) {
 pub fn full_store(kind: Kind) {
     let folders = [Folder::new(), Folder::new()];
     let hosts = folders.each_ref().map(|data| component_on(kind, data).start());
-    post_all(&hosts[1], 10_000, r#"{"steps":1,"step_ms":0}"#);
+    post_all(&hosts[1], "demo", 10_000, r#"{"steps":1,"step_ms":0}"#);
     wait_for(&hosts[1], ENDED, 10_000);
-    post_all(&hosts[1], 1000, r#"{"failures":1,"retry_after_ms":3600000}"#);
+    post_all(&hosts[1], "demo", 1000, r#"{"failures":1,"retry_after_ms":3600000}"#);
     wait_for(&hosts[1], r#"afterack_jobs{state="queued"}"#, 1000);
     wait_for(&hosts[1], r#"afterack_jobs{state="running"}"#, 0);
     let mut connections = hosts.each_ref().map(|host| Connection::open(host.address));
@@ -347,11 +352,11 @@ pub const IDLE: Duration = Duration::from_secs(3);
 pub fn sleeping_jobs() {
     let data = Folder::new();
     let host = component(&data).variable("AFTERACK_LANES", 250).start();
-    post_all(&host, 100, r#"{"steps":1,"step_ms":0}"#);
+    post_all(&host, "demo", 100, r#"{"steps":1,"step_ms":0}"#);
     wait_for(&host, ENDED, 100);
     sleep(IDLE); // Until the host has let go of what they needed.
     let before = host.memory_kib("VmRSS:");
-    post_all(&host, 1000, r#"{"steps":4,"step_ms":9000}"#);
+    post_all(&host, "demo", 1000, r#"{"steps":4,"step_ms":9000}"#);
     wait_for(&host, r#"afterack_jobs{state="running"}"#, 1000);
     sleep(IDLE);
     let each = (host.memory_kib("VmRSS:") - before) / 1000.0;
@@ -363,8 +368,8 @@ pub fn throughput() {
     const JOBS: usize = 4000;
     let (data, files) = (Folder::new(), Folder::new());
     let waiting = component(&data).variable("AFTERACK_DRAINS", 1).variable("AFTERACK_LANES", 1).start();
-    post_all(&waiting, 20, r#"{"steps":2,"step_ms":5000}"#);
-    post_all(&waiting, JOBS, r#"{"steps":1,"step_ms":10}"#);
+    post_all(&waiting, "demo", 20, r#"{"steps":2,"step_ms":5000}"#);
+    post_all(&waiting, "demo", JOBS, r#"{"steps":1,"step_ms":10}"#);
     waiting.kill();
     let host = component(&data).variable("AFTERACK_DRAINS", 1).variable("AFTERACK_LEASE", "1s").start();
     // One request that brings a drain; then nobody asks for anything.

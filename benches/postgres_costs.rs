@@ -105,8 +105,8 @@ fn two_hosts(kind: Kind) {
         let mut hosts = vec![
             component_on(kind, &data).variable("AFTERACK_DRAINS", 1).variable("AFTERACK_LANES", 1).start(),
         ];
-        post_all(&hosts[0], 20, r#"{"steps":2,"step_ms":3000}"#);
-        post_all(&hosts[0], JOBS, r#"{"steps":1,"step_ms":10}"#);
+        post_all(&hosts[0], "demo", 20, r#"{"steps":2,"step_ms":3000}"#);
+        post_all(&hosts[0], "demo", JOBS, r#"{"steps":1,"step_ms":10}"#);
         hosts.clear();
         hosts.extend((0..count).map(|_| start()));
         for host in &hosts {

@@ -2,4 +2,11 @@
 
 use crate::jobs::{Service, demo};
 
-crate::jobs!(Service::new().worker(demo()).upstreams());
+crate::jobs!(service());
+
+fn service() -> Service {
+    let service = Service::new().worker(demo());
+    #[cfg(feature = "plugin")]
+    let service = crate::jobs::plug_ins().fold(service, Service::worker);
+    service.upstreams()
+}

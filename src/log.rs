@@ -19,10 +19,29 @@ pub fn error(what: impl Display) {
 
 fn write(mut output: impl Write, what: impl Display) {
     // In one piece, so that the lines of many instances stay whole.
-    let line = format!("afterack: {what}\n");
+    let line = line(what);
     if cfg!(test) {
         eprint!("{line}"); // Which the tests' harness keeps to itself.
     } else {
         let _ = output.write_all(line.as_bytes());
+    }
+}
+
+/// One line, whatever is said: words may be somebody else's.
+fn line(what: impl Display) -> String {
+    let words: String = what.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("afterack: {words}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line;
+
+    #[test]
+    fn whatever_is_said_is_one_line() {
+        assert_eq!(
+            line("job failed: no\nafterack: job\r\u{85}lies"),
+            "afterack: job failed: no afterack: job  lies\n"
+        );
     }
 }

@@ -116,6 +116,9 @@ pub struct Run {
     /// How many results of its steps are recorded, and how many of them at once at last.
     pub recorded: u32,
     pub recorded_last: u32,
+    /// How many checkpoints there have been, of a worker that does one step at a time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub checkpoints: u64,
     /// What the worker says of it.
     pub progress: Option<Progress>,
     /// What went wrong last.
@@ -124,7 +127,7 @@ pub struct Run {
     pub end: Option<End>,
     /// Who has been told of the end: as many as `Input::notify` has, once it has ended.
     pub tells: Vec<Tell>,
-    /// After success, the output.
+    /// After success, the output; before, the last checkpoint.
     #[serde(skip)]
     pub bytes: Vec<u8>,
 }
@@ -295,6 +298,15 @@ impl Run {
         let waiting = self.tells.iter().filter(|tell| tell.state == TellState::Waiting);
         self.end.as_ref().and(waiting.map(|tell| tell.due).min())
     }
+
+    /// The last checkpoint, if there has been one.
+    pub fn checkpoint(&self) -> Option<&[u8]> {
+        (self.checkpoints > 0).then_some(&*self.bytes)
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]

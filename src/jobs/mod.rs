@@ -44,4 +44,6 @@ pub use service::{idle, limit, serve};
 pub use submit::{Submission, Submitted, submit};
 #[cfg(feature = "component")]
 pub(crate) use worker::demo;
+#[cfg(feature = "plugin")]
+pub(crate) use worker::plug_ins;
 pub use worker::{Failure, Job, Output, Worker};

@@ -27,6 +27,9 @@ use super::engine::Room;
 use super::limit::Limit;
 use super::time::Time;
 
+/// What calls to others say of who makes them.
+pub const USER_AGENT: &str = concat!("afterack/", env!("CARGO_PKG_VERSION"));
+
 /// How long connecting may take, if the whole call may take longer.
 const CONNECT: Duration = Duration::from_secs(10);
 

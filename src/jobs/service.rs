@@ -50,21 +50,22 @@ macro_rules! jobs {
     };
     ($service:expr $(,)?) => {
         const _: () = {
-            fn service() -> $crate::jobs::Service {
+            // Names that no expression of a crate's own means.
+            fn __afterack_service() -> $crate::jobs::Service {
                 $service
             }
 
-            async fn serve(
+            async fn __afterack_serve(
                 request: $crate::Request<$crate::Bytes>,
                 reply: $crate::Reply,
             ) -> ::core::result::Result<(), ::core::convert::Infallible> {
-                $crate::jobs::serve(service, request, reply).await;
+                $crate::jobs::serve(__afterack_service, request, reply).await;
                 Ok(())
             }
 
             $crate::export!(
-                serve,
-                limits = |head| $crate::jobs::limit(service, head),
+                __afterack_serve,
+                limits = |head| $crate::jobs::limit(__afterack_service, head),
                 idle = $crate::jobs::idle(),
                 patience = $crate::jobs::patience,
                 early = $crate::jobs::early

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use crate::crashes::Random;
 use crate::host::{Folder, Kind, Setup, free_address, on_every_host_with_a_folder, with_every_store};
 use crate::jobs::{Client, JSON, SHORT, component, id};
 use crate::mail::Mailbox;
+use crate::server::serve;
 use crate::wire::Connection;
 
 const NOTIFY: &str = "Notify: mailto:a@example.com\r\n";
@@ -31,35 +32,28 @@ struct Silent {
 impl Silent {
     /// `takes` mails, and takes so long for the final dot, or is silent from the beginning.
     fn start(takes: bool, pause: Duration) -> Silent {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, mails) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
+        let mails = Arc::<Mutex<Vec<String>>>::default();
         let kept = Arc::clone(&mails);
-        thread::spawn(move || {
-            for connection in listener.incoming().map_while(Result::ok) {
-                let kept = Arc::clone(&kept);
-                thread::spawn(move || {
-                    let mut lines =
-                        BufReader::new(connection.try_clone().unwrap()).lines().map_while(Result::ok);
-                    let say = |text: &str| (&connection).write_all(format!("{text}\r\n").as_bytes());
-                    if !takes {
-                        lines.by_ref().for_each(drop);
-                        return;
+        let address = serve(move |connection| {
+            let mut lines = BufReader::new(connection.try_clone().unwrap()).lines().map_while(Result::ok);
+            let say = |text: &str| (&connection).write_all(format!("{text}\r\n").as_bytes());
+            if !takes {
+                lines.by_ref().for_each(drop);
+                return;
+            }
+            let _ = say("220 hello");
+            while let Some(line) = lines.next() {
+                match line.split(' ').next().unwrap_or_default() {
+                    "DATA" => {
+                        let _ = say("354 go on");
+                        let mail: Vec<_> = lines.by_ref().take_while(|line| line != ".").collect();
+                        kept.lock().unwrap().push(mail.join("\n"));
+                        sleep(pause);
+                        let _ = say("250 kept");
                     }
-                    let _ = say("220 hello");
-                    while let Some(line) = lines.next() {
-                        match line.split(' ').next().unwrap_or_default() {
-                            "DATA" => {
-                                let _ = say("354 go on");
-                                let mail: Vec<_> = lines.by_ref().take_while(|line| line != ".").collect();
-                                kept.lock().unwrap().push(mail.join("\n"));
-                                sleep(pause);
-                                let _ = say("250 kept");
-                            }
-                            "QUIT" => {} // Silence.
-                            _ => drop(say("250 ok")),
-                        }
-                    }
-                });
+                    "QUIT" => {} // Silence.
+                    _ => drop(say("250 ok")),
+                }
             }
         });
         Silent { address, mails }

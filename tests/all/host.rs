@@ -71,6 +71,7 @@ impl Setup {
             (Kind::WashPostgres, "faults") => "wasmcloud-faults",
             (Kind::WashPostgres, "examples/worker") => "examples/wasmcloud-worker",
             (Kind::Spin | Kind::SpinPostgres, "examples/worker") => "examples/spin-worker",
+            (Kind::Spin | Kind::SpinPostgres, "plugged") => "spin-plugged",
             (Kind::Spin | Kind::SpinPostgres, "examples/email") => "examples/spin-email",
             (Kind::Spin | Kind::SpinPostgres, "examples/slack") => "examples/spin-slack",
             (Kind::Spin | Kind::SpinPostgres, "examples/webhook") => "examples/spin-webhook",

@@ -28,6 +28,7 @@ mod hostile;
 mod jobs;
 mod lists;
 mod mail;
+mod plugged;
 mod postgres;
 mod proxy;
 mod readme;

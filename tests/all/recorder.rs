@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
 use std::time::Duration;
+
+use crate::server::serve;
 
 /// How long an effect may take to come.
 const EFFECT: Duration = Duration::from_secs(30);
@@ -19,17 +20,10 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn start() -> Recorder {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let effects = Effects::default();
-        let recorder = Recorder { address, effects: Arc::clone(&effects) };
-        thread::spawn(move || {
-            for connection in listener.incoming().map_while(Result::ok) {
-                let effects = Arc::clone(&effects);
-                thread::spawn(move || record(connection, &effects));
-            }
-        });
-        recorder
+        let kept = Arc::clone(&effects);
+        let address = serve(move |connection| record(connection, &kept));
+        Recorder { address, effects }
     }
 
     pub fn url(&self) -> String {

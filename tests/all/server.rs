@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -60,6 +61,19 @@ impl Server {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         [pid.to_string()].into_iter().chain(children.split_whitespace().map(str::to_owned)).collect()
     }
+}
+
+/// Serves each connection to a free port in a thread of its own, for as long as the test runs: where that is.
+pub fn serve<T: Send + 'static>(connection: impl Fn(TcpStream) -> T + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let connection = connection.clone();
+            thread::spawn(move || connection(stream));
+        }
+    });
+    address
 }
 
 fn keep(source: impl Read + Send + 'static, output: &Arc<(Mutex<Vec<String>>, Condvar)>) {

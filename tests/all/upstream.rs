@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use crate::server;
 
 /// How long it waits where it waits for ever.
 const FOREVER: Duration = Duration::from_secs(3600);
@@ -34,16 +36,10 @@ struct Seen {
 
 impl Upstream {
     pub fn start() -> Upstream {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, seen) = (listener.local_addr().unwrap(), Arc::<Seen>::default());
-        let upstream = Upstream { address, seen: Arc::clone(&seen) };
-        thread::spawn(move || {
-            for connection in listener.incoming().map_while(Result::ok) {
-                let seen = Arc::clone(&seen);
-                thread::spawn(move || serve(connection, &seen));
-            }
-        });
-        upstream
+        let seen = Arc::<Seen>::default();
+        let kept = Arc::clone(&seen);
+        let address = server::serve(move |connection| serve(connection, &kept));
+        Upstream { address, seen }
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -11,11 +11,10 @@ use crate::jobs::{Client, JSON, id};
 use crate::recorder::Recorder;
 use crate::wire::{Connection, Response};
 
-/// The workers, with their jobs in this folder, and where their effects come.
-fn workers(kind: Kind, data: &Folder) -> (Setup, Recorder) {
-    let recorder = Recorder::start();
+/// The workers, with their jobs in this folder and their effects in this recorder.
+fn workers(kind: Kind, data: &Folder, recorder: &Recorder) -> Setup {
     let setup = Setup::new(kind, "examples/worker").data(&data.0).variable("AFTERACK_LEASE", "2s");
-    (setup.variable("AFTERACK_BACKOFF", "100ms..1s").variable("EFFECTS", recorder.url()), recorder)
+    setup.variable("AFTERACK_BACKOFF", "100ms..1s").variable("EFFECTS", recorder.url())
 }
 
 fn post(host: &Host, path: &str, headers: &str, input: impl ToString) -> Response {
@@ -38,9 +37,8 @@ fn output(host: &Host, id: &str) -> String {
 
 with_every_store! {
     fn a_worker_of_ones_own_runs_its_steps_once_each(kind: Kind) -> String {
-        let data = Folder::new();
-        let (setup, recorder) = workers(kind, &data);
-        let host = setup.start();
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).start();
         let id = job(&host, "steps", &json!({ "key": "own", "sleep_ms": 50, "failures": 2 }));
         let status = Client(&host).wait_for(&id, "succeeded");
         assert_eq!(output(&host, &id), "[0,1,2,3]");
@@ -60,13 +58,11 @@ with_every_store! {
     /// At 50 moments, by `kill -9`. What was recorded is not done again; the one step that was cut off may be.
     fn the_steps_of_killed_hosts_jobs_are_done_once(kind: Kind) -> String {
         let count = if kind.has_postgres() { 15 } else { 50 };
-        let data = Folder::new();
-        let recorder = workers(kind, &data).1;
+        let (data, recorder) = (Folder::new(), Recorder::start());
         let mut random = Random(0x57e9);
         let address = free_address();
         let start = || {
-            let (setup, _) = workers(kind, &data);
-            setup.address(address).variable("EFFECTS", recorder.url()).variable("AFTERACK_LEASE", "1s").start()
+            workers(kind, &data, &recorder).address(address).variable("AFTERACK_LEASE", "1s").start()
         };
         let mut host = start();
         let mut jobs: Vec<(String, String, Instant)> = Vec::new();
@@ -96,22 +92,19 @@ with_every_store! {
     }
 
     fn a_sleep_ends_at_its_first_time_whatever_restarts_come(kind: Kind) -> String {
-        let data = Folder::new();
-        let (setup, recorder) = workers(kind, &data);
-        let host = setup.start();
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).start();
         let begun = Instant::now();
         let id = job(&host, "steps", &json!({ "key": "sleep", "steps": 1, "sleep_ms": 14_000 }));
         recorder.wait("sleep", 1);
         Client(&host).wait_for(&id, "queued");
         drop(host);
         for _ in 0..3 {
-            let (setup, _) = workers(kind, &data);
-            let host = setup.variable("EFFECTS", recorder.url()).start();
+            let host = workers(kind, &data, &recorder).start();
             assert_eq!(Client(&host).get("/healthz").status, 200);
             sleep(Duration::from_millis(1500));
         }
-        let (setup, _) = workers(kind, &data);
-        let host = setup.variable("EFFECTS", recorder.url()).start();
+        let host = workers(kind, &data, &recorder).start();
         let up = begun.elapsed();
         Client(&host).wait_for(&id, "succeeded");
         let (took, slept) = (begun.elapsed(), Duration::from_secs(14));
@@ -123,9 +116,8 @@ with_every_store! {
     }
 
     fn steps_run_side_by_side_and_one_is_tried_again_alone(kind: Kind) -> String {
-        let data = Folder::new();
-        let (setup, recorder) = workers(kind, &data);
-        let host = setup.start();
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).start();
         let id = job(&host, "pair", &json!({ "key": "pair", "sleep_ms": 600 }));
         Client(&host).wait_for(&id, "succeeded");
         assert_eq!(output(&host, &id), "3");
@@ -136,9 +128,8 @@ with_every_store! {
     }
 
     fn what_a_failed_step_has_left_can_be_made_up_for(kind: Kind) -> String {
-        let data = Folder::new();
-        let (setup, recorder) = workers(kind, &data);
-        let host = setup.variable("AFTERACK_ATTEMPTS", 3).start();
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).variable("AFTERACK_ATTEMPTS", 3).start();
         let client = Client(&host);
         let id = job(&host, "refunds", &json!({ "key": "refunds" }));
         assert_eq!(error(&host, &id), "refunded: out of stock");
@@ -152,9 +143,8 @@ with_every_store! {
     }
 
     fn faults_of_a_workers_code_are_named(kind: Kind) -> String {
-        let data = Folder::new();
-        let (setup, recorder) = workers(kind, &data);
-        let host = setup.variable("AFTERACK_RECORD", "250KiB").start();
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).variable("AFTERACK_RECORD", "250KiB").start();
         let empty = json!({});
         let twice = job(&host, "twice", &empty);
         assert_eq!(error(&host, &twice), "step `same`: two steps of this name");
@@ -173,8 +163,7 @@ with_every_store! {
         let changes = job(&host, "changes", &json!({ "key": "changes", "sleep_ms": 12_000 }));
         Client(&host).wait_until(&changes, |job| job["state"] == "queued" && job["begun"].is_string());
         drop(host);
-        let (setup, _) = workers(kind, &data);
-        let host = setup.variable("EFFECTS", recorder.url()).variable("CHANGED", 1).start();
+        let host = workers(kind, &data, &recorder).variable("CHANGED", 1).start();
         let error = error(&host, &changes);
         let expected = "step `price`: the job's code has changed since it began: recorded result: invalid type";
         assert!(error.starts_with(expected), "{error}");
@@ -183,9 +172,8 @@ with_every_store! {
 
     /// It fails after its attempts; its neighbour in the same instance, which is lost with it, does not.
     fn a_worker_that_traps_takes_no_neighbour_with_it(kind: Kind) -> String {
-        let data = Folder::new();
-        let (setup, recorder) = workers(kind, &data);
-        let host = setup.variable("AFTERACK_DRAINS", 1).variable("AFTERACK_ATTEMPTS", 2).start();
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).variable("AFTERACK_DRAINS", 1).variable("AFTERACK_ATTEMPTS", 2).start();
         let neighbour = job(&host, "steps", &json!({ "key": "neighbour", "steps": 2, "sleep_ms": 4000 }));
         recorder.wait("neighbour", 2);
         let traps = job(&host, "traps", &json!({ "key": "traps" }));
@@ -198,9 +186,8 @@ with_every_store! {
     }
 
     fn progress_shows_while_a_step_runs(kind: Kind) -> String {
-        let data = Folder::new();
-        let (setup, _recorder) = workers(kind, &data);
-        let host = setup.start();
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).start();
         let id = job(&host, "tells", &json!({ "key": "tells", "sleep_ms": 4000 }));
         let status = Client(&host).wait_until(&id, |job| !job["progress"].is_null());
         assert_eq!(status["progress"], json!({ "done": 1, "total": 2, "message": "half of it" }));
@@ -211,9 +198,8 @@ with_every_store! {
     }
 
     fn a_sleep_of_a_year_holds_nobody_up(kind: Kind) -> String {
-        let data = Folder::new();
-        let (setup, _recorder) = workers(kind, &data);
-        let host = setup.start();
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).start();
         let year = job(&host, "year", &json!({}));
         Client(&host).wait_for(&year, "queued");
         let id = job(&host, "steps", &json!({ "key": "other" }));
@@ -224,9 +210,8 @@ with_every_store! {
     }
 
     fn an_input_that_a_worker_does_not_take_is_refused_before_the_ack(kind: Kind) -> String {
-        let data = Folder::new();
-        let (setup, _recorder) = workers(kind, &data);
-        let host = setup.start();
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).start();
         let picky = |headers, input: &str| post(&host, "/jobs/picky", headers, input);
         assert_eq!(picky("Content-Type: text/plain\r\n", "x").problem(415), "expected application/json");
         assert_eq!(picky(JSON, "").problem(422), "there is nothing to do");
@@ -238,9 +223,8 @@ with_every_store! {
     }
 
     fn routes_beside_the_service_answer_as_they_like_and_submit_jobs(kind: Kind) -> String {
-        let data = Folder::new();
-        let (setup, recorder) = workers(kind, &data);
-        let host = setup.variable("AFTERACK_TOKEN", "secret").start();
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).variable("AFTERACK_TOKEN", "secret").start();
         assert_eq!(Client(&host).get("/any/path").text(), "the routes' own: /any/path");
         assert_eq!(Client(&host).get("/").text(), "the routes' own: /");
         assert_eq!(Client(&host).get("/jobs/x").status, 401);

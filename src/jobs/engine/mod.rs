@@ -34,7 +34,7 @@ use super::store::{
     Ask, Due, Found, Holding, Kind, Mark, Outlook, Place, Result, Role, SLOTS, Slot, Store, StoreError,
 };
 use super::time::{Clock, Time};
-use super::worker::{Terms, Workers};
+use super::worker::{Terms, Worker, Workers};
 use crate::{Problem, StatusCode, log};
 use adopt::Seen;
 use drain::Drain;
@@ -303,24 +303,23 @@ impl Engine {
         job.run.tries += 1;
         job.run.error = Some(error);
         let worker = self.workers.find(&job.input.worker).ok();
-        let terms = worker.map(|worker| worker.terms());
-        if job.run.tries >= terms.map_or(self.config.attempts, |terms| self.attempts(terms)) {
+        let terms = worker.map(Worker::terms);
+        if job.run.tries >= self.attempts(terms) {
             self.end(job, State::Failed, None);
         } else {
-            let backoff = self.backoff_of(terms, job.run.tries);
-            job.run.wait = Some(Wait::new(self.clock.now(), backoff.max(delay.unwrap_or_default())));
+            job.run.wait = Some(self.next_try(terms, job.run.tries, delay));
         }
     }
 
     /// How often the steps of a worker with these terms are tried.
-    fn attempts(&self, terms: &Terms) -> u32 {
-        terms.attempts.unwrap_or(self.config.attempts)
+    fn attempts(&self, terms: Option<&Terms>) -> u32 {
+        terms.and_then(|terms| terms.attempts).unwrap_or(self.config.attempts)
     }
 
-    /// How long they wait after this many failures.
-    fn backoff_of(&self, terms: Option<&Terms>, tries: u32) -> Duration {
+    /// How they wait after this many failures, the last of which asks for a delay.
+    fn next_try(&self, terms: Option<&Terms>, tries: u32, delay: Option<Duration>) -> Wait {
         let backoff = terms.and_then(|terms| terms.backoff.as_ref()).unwrap_or(&self.config.backoff);
-        self.backoff(tries, backoff)
+        Wait::new(self.clock.now(), self.backoff(tries, backoff).max(delay.unwrap_or_default()))
     }
 
     /// How long to wait after this many failures: twice as long each time, and a random part of that

@@ -14,7 +14,7 @@ use super::work::{LONG_WAIT, Lane, gives_way};
 use crate::jobs::fault;
 use crate::jobs::job::{Job, Recorded, Wait, What};
 use crate::jobs::store::{Ask, Result, StoreError};
-use crate::jobs::worker::{self, Course, Failure, Output, Want, Work};
+use crate::jobs::worker::{self, Checkpoint, Course, Failure, Next, Output, Want, Work, Worker};
 
 /// A job that waits with more bytes than this goes back into the queue, too.
 const LARGE: usize = 64 * 1024;
@@ -31,6 +31,8 @@ pub enum Stop {
     Ended(std::result::Result<Output, Failure>),
     /// It is to wait in the queue, or to be cancelled.
     Suspended,
+    /// A checkpoint, with which it begins again when its time has come.
+    Waits,
 }
 
 /// Lets a job's worker go on from where it had come to.
@@ -40,7 +42,7 @@ pub async fn work(drain: &Drain<'_>, job: &mut Job, lane: &Lane) -> Result<Stop>
         Ok(worker) => worker,
         Err(problem) => return Ok(Stop::Ended(Err(Failure::fatal(problem.detail())))),
     };
-    let _taken = drain.room.take(job.input.size + job.run.bytes.len()).await;
+    let _taken = drain.room.take(job.input.size).await;
     if job.input.body.len() < job.input.size {
         match engine.store.body(job.id) {
             Ok(body) => job.input.body = body,
@@ -70,7 +72,8 @@ pub async fn work(drain: &Drain<'_>, job: &mut Job, lane: &Lane) -> Result<Stop>
         job.run.alone = true;
         drain.save(job).await?;
     }
-    let (attempts, step) = (engine.attempts(worker.terms()), worker.terms().step.or(engine.config.step));
+    let terms = worker.terms();
+    let (attempts, step) = (engine.attempts(Some(terms)), terms.step.or(engine.config.step));
     let course = Rc::new(Course::new(job, attempts, step, engine.config.record));
     course.replay(record);
     fault::trace("step", job.id, job.run.version);
@@ -80,6 +83,7 @@ pub async fn work(drain: &Drain<'_>, job: &mut Job, lane: &Lane) -> Result<Stop>
         drain,
         job,
         lane,
+        worker,
         work: worker.begin(worker::Job::new(course.clone())),
         course,
         news_at: now + NEWS,
@@ -97,6 +101,7 @@ struct Poller<'a, 'd> {
     drain: &'a Drain<'d>,
     job: &'a mut Job,
     lane: &'a Lane,
+    worker: &'d Worker,
     work: Work,
     course: Rc<Course>,
     /// When it is time to store what is new by itself, and whether there is anything.
@@ -120,7 +125,14 @@ impl Poller<'_, '_> {
                 self.has_news = true;
             }
             if let Poll::Ready(result) = polled {
-                return Ok(Stop::Ended(result));
+                match result {
+                    Ok(Next::Done(output)) => return Ok(Stop::Ended(Ok(output))),
+                    Err(failure) => return Ok(Stop::Ended(Err(failure))),
+                    Ok(Next::Again(checkpoint)) => match self.checkpoint(checkpoint).await? {
+                        Some(stop) => return Ok(stop),
+                        None => continue,
+                    },
+                }
             }
             let wants = self.course.wants();
             if !wants.is_empty() {
@@ -144,8 +156,7 @@ impl Poller<'_, '_> {
     /// Records what the worker's code wants recorded.
     async fn record(&mut self, wants: Vec<Want>) -> Result<()> {
         let (engine, run) = (self.drain.engine, &mut self.job.run);
-        let terms = engine.workers.find(&self.job.input.worker).ok().map(|worker| worker.terms());
-        let (now, count) = (engine.clock.now(), wants.len() as u64);
+        let now = engine.clock.now();
         let (mut results, mut waits) = (Vec::new(), Vec::new());
         for want in wants {
             results.push(match want {
@@ -161,8 +172,7 @@ impl Poller<'_, '_> {
                 Want::Failed { step, tries, is_final, failure, key } => {
                     (run.tries, run.error) = (tries, Some(failure.message().to_owned()));
                     if !is_final {
-                        let backoff = engine.backoff_of(terms, tries);
-                        waits.push((key, Wait::new(now, backoff.max(failure.delay().unwrap_or_default()))));
+                        waits.push((key, engine.next_try(Some(self.worker.terms()), tries, failure.delay())));
                     }
                     let what = What::Failed { round: run.round, tries, is_final };
                     Recorded { step, what, bytes: failure.message().into() }
@@ -179,19 +189,40 @@ impl Poller<'_, '_> {
         self.drain.record(self.job, &results).await?;
         fault::trace("stored", self.job.id, self.job.run.version);
         fault::point("stored");
-        self.course.note_recorded(count, &results);
+        self.course.note_recorded(&results);
         self.is_stored();
-        // Others have a turn.
-        let mut has_waited = false;
-        poll_fn(|context| {
-            if std::mem::replace(&mut has_waited, true) {
-                return Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
+        others_turn().await;
         Ok(())
+    }
+
+    /// Stores a checkpoint, and begins with it again, unless the job leaves its lane or has to wait.
+    async fn checkpoint(&mut self, Checkpoint { bytes, wait }: Checkpoint) -> Result<Option<Stop>> {
+        let (engine, run) = (self.drain.engine, &mut self.job.run);
+        let (size, most) = (bytes.len(), engine.config.record);
+        if size > most {
+            let error = format!("checkpoint too large: {size} bytes (limit AFTERACK_RECORD, {most})");
+            return Ok(Some(Stop::Ended(Err(Failure::fatal(error)))));
+        }
+        run.bytes = bytes;
+        run.checkpoints += 1;
+        run.wait = (!wait.is_zero()).then(|| Wait::new(engine.clock.now(), wait));
+        (run.tries, run.error, run.lost, run.alone) = (0, None, 0, false);
+        fault::point("worked");
+        self.drain.save(self.job).await?;
+        fault::trace("stored", self.job.id, self.job.run.version);
+        fault::point("stored");
+        self.is_stored();
+        others_turn().await;
+        if self.job.run.wait.is_some() {
+            return Ok(Some(Stop::Waits));
+        }
+        if self.is_to_stop()? {
+            return Ok(Some(Stop::Suspended));
+        }
+        self.course.tries.set(0);
+        self.course.checkpoint.set(self.job.run.checkpoint().map(Vec::from));
+        self.work = self.worker.begin(worker::Job::new(self.course.clone()));
+        Ok(None)
     }
 
     fn is_stored(&mut self) {
@@ -204,9 +235,9 @@ impl Poller<'_, '_> {
     fn end_waits(&self) {
         let (engine, now) = (self.drain.engine, self.drain.engine.host.elapsed());
         let waited = self.job.run.waited;
-        self.course.end_waits(now, |wait| match waited == Some(wait) {
-            true => now,
-            false => now + wait.until.since(engine.clock.now()).min(wait.until.since(wait.since)),
+        self.course.end_waits(now, |wait| {
+            let rest = wait.until.since(engine.clock.now()).min(wait.until.since(wait.since));
+            if waited == Some(wait) { now } else { now + rest }
         });
     }
 
@@ -276,4 +307,17 @@ impl Poller<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Other lanes have a turn.
+async fn others_turn() {
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -6,6 +6,7 @@ use super::LOOK;
 use super::alarms::Reason;
 use super::drain::Drain;
 use super::poller::{Stop, work};
+use crate::HeaderValue;
 use crate::jobs::fault;
 use crate::jobs::job::{Job, State, Wait};
 use crate::jobs::store::{Ask, Due, Kind, Mark, Result};
@@ -72,6 +73,7 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
                 fault::trace("stored", job.id, job.run.version);
                 fault::point("stored");
             }
+            Stop::Waits => {}
             Stop::Suspended => {
                 is_cancelled = drain.is_marked(&job, Ask::Cancel)?;
                 if !is_cancelled {
@@ -127,6 +129,10 @@ pub fn gives_way(drain: &Drain<'_>, lane: &Lane, until: Duration) -> bool {
 fn conclude(drain: &Drain<'_>, job: &mut Job, result: std::result::Result<Output, Failure>) {
     let engine = drain.engine;
     let failure = match result {
+        Ok(output) if HeaderValue::from_str(&output.content_type).is_err() => {
+            let content_type = output.content_type.escape_debug();
+            Failure::fatal(format!("output of an invalid content type: `{content_type}`"))
+        }
         Ok(output) if output.bytes.len() <= LARGEST => {
             if let Some(progress) = &mut job.run.progress {
                 progress.done = progress.total;

@@ -15,7 +15,7 @@ use crate::jobs::config::Config;
 use crate::jobs::http::links::Links;
 use crate::jobs::http::status;
 use crate::jobs::job::{Job, State};
-use crate::jobs::outgoing::{Call, field};
+use crate::jobs::outgoing::{Call, USER_AGENT, field};
 use crate::jobs::time::Time;
 use crate::jobs::url::Url;
 
@@ -83,7 +83,7 @@ pub async fn send(job: &Job, index: usize, url: &Url, config: &Config, now: Time
     let signatures = sign(&config.webhook_secrets, &id, timestamp, &body);
     let headers = vec![
         field("content-type", "application/json"),
-        field("user-agent", concat!("afterack/", env!("CARGO_PKG_VERSION"))),
+        field("user-agent", USER_AGENT),
         field("webhook-id", id),
         field("webhook-timestamp", timestamp.to_string()),
         field("webhook-signature", signatures),

@@ -244,9 +244,9 @@ pub trait Store {
     /// Makes sure that jobs can be recorded: makes what of the store is missing.
     fn open(&self) -> Result<()>;
 
-    /// Records a job durably and puts it into the queue, or parks it until its turn comes in its group, unless `most` jobs wait already. With a limit over a
-    /// thousand, an earlier count will do: of the last second, or of the last ten if at 5,000 jobs a second the
-    /// queue could not be full since.
+    /// Records a job durably and puts it into the queue, or parks it until its turn comes in its group, unless `most`
+    /// jobs wait already. With a limit over a thousand, an earlier count will do: of the last second, or of the last
+    /// ten if at 5,000 jobs a second the queue could not be full since.
     fn put(&self, id: Id, input: &Input, most: usize, now: Time) -> Result<Put>;
 
     /// Looks a job up.
@@ -345,7 +345,8 @@ pub trait Store {
     fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()>;
 
     /// Ends a claim: the job goes where it belongs as it was saved last, into the queue, or to those that wait for
-    /// their turn in their group, or to those that have ended, and then its turn to the next one. Whoever succeeds with a job that has just ended has ended it.
+    /// their turn in their group, or to those that have ended, and then its turn to the next one. Whoever succeeds
+    /// with a job that has just ended has ended it.
     fn release(&self, slot: &Slot, job: &Job, now: Time, keep: Duration) -> Result<()>;
 
     /// Counts a target that is given up: it will never be told.

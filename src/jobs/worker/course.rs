@@ -44,6 +44,8 @@ pub struct Course {
     pub most: usize,
     /// How often the step that began last had been tried before.
     pub tries: Cell<u32>,
+    /// What the job knows, of a worker that does one step at a time.
+    pub checkpoint: Cell<Option<Vec<u8>>>,
     state: RefCell<State>,
 }
 
@@ -93,19 +95,32 @@ struct Parked {
     waker: Waker,
 }
 
-/// What a step has come to before.
-pub enum Known {
-    Nothing,
-    Done(Vec<u8>),
-    Sleep(Wait),
-    Failed { tries: u32, is_final: bool, error: String },
+impl State {
+    /// Who waits under this key: with what he waits for, as far as that is known.
+    fn parked(&mut self, key: u64) -> &mut Parked {
+        let place = self.parked.iter().position(|parked| parked.key == key).unwrap_or(self.parked.len());
+        if place == self.parked.len() {
+            let waker = Waker::noop().clone();
+            self.parked.push(Parked { key, wait: None, until: None, is_over: false, waker });
+        }
+        &mut self.parked[place]
+    }
 }
 
 impl Course {
     pub fn new(job: &mut Job, attempts: u32, step: Option<Duration>, most: usize) -> Course {
         let input = Input { body: std::mem::take(&mut job.input.body), ..job.input.clone() };
-        let (id, round) = (job.id, job.run.round);
-        Course { id, input, round, attempts, step, most, tries: Cell::default(), state: RefCell::default() }
+        Course {
+            id: job.id,
+            input,
+            round: job.run.round,
+            attempts,
+            step,
+            most,
+            tries: Cell::new(job.run.tries),
+            checkpoint: Cell::new(job.run.checkpoint().map(Vec::from)),
+            state: RefCell::default(),
+        }
     }
 
     /// Takes in what was recorded before.
@@ -120,11 +135,11 @@ impl Course {
         }
     }
 
-    /// The worker's code has come to a step: what is known of it.
+    /// The worker's code has come to a step: what it has come to before, if it has.
     ///
     /// # Errors
     /// Its name is too long, or was used before.
-    pub fn enter(&self, name: &str) -> Result<Known, Failure> {
+    pub fn enter(&self, name: &str) -> Result<Option<(What, Vec<u8>)>, Failure> {
         if name.len() > NAME {
             let begin: String = name.chars().take(40).collect();
             let length = name.len();
@@ -137,15 +152,7 @@ impl Course {
         if std::mem::replace(&mut step.is_used, true) {
             return Err(Failure::fatal(format!("step `{name}`: two steps of this name")));
         }
-        Ok(match step.recorded.take() {
-            None => Known::Nothing,
-            Some((What::Done, bytes)) => Known::Done(bytes),
-            Some((What::Sleep(wait), _)) => Known::Sleep(wait),
-            Some((What::Failed { tries, is_final, .. }, bytes)) => {
-                let error = String::from_utf8_lossy(&bytes).into_owned();
-                Known::Failed { tries, is_final, error }
-            }
-        })
+        Ok(step.recorded.take())
     }
 
     /// Waits for good if the job is to stop here.
@@ -209,12 +216,12 @@ impl Course {
         let _parked = Removed { course: self, key };
         poll_fn(|context| {
             let mut state = self.state.borrow_mut();
-            let waker = context.waker().clone();
-            match state.parked.iter_mut().find(|parked| parked.key == key) {
-                Some(parked) if parked.is_over => return Poll::Ready(()),
-                Some(parked) => parked.waker = waker,
-                None => state.parked.push(Parked { key, wait, until: None, is_over: false, waker }),
+            let parked = state.parked(key);
+            if parked.is_over {
+                return Poll::Ready(());
             }
+            parked.wait = parked.wait.or(wait);
+            parked.waker.clone_from(context.waker());
             Poll::Pending
         })
         .await;
@@ -254,24 +261,17 @@ impl Course {
         std::mem::take(&mut self.state.borrow_mut().wants)
     }
 
-    /// So many wants are recorded, as these results; who asked for them goes on.
-    pub fn note_recorded(&self, wants: u64, results: &[Recorded]) {
+    /// These are recorded, one for each want; who asked for them goes on.
+    pub fn note_recorded(&self, results: &[Recorded]) {
         let mut state = self.state.borrow_mut();
-        state.recorded += wants;
+        state.recorded += results.len() as u64;
         state.size += results.iter().map(|result| result.step.len() + result.bytes.len()).sum::<usize>();
         state.recorders.drain(..).for_each(Waker::wake);
     }
 
     /// Somebody's wait has begun.
     pub fn begin_wait(&self, key: u64, wait: Wait) {
-        let mut state = self.state.borrow_mut();
-        match state.parked.iter_mut().find(|parked| parked.key == key) {
-            Some(parked) => parked.wait = Some(wait),
-            None => {
-                let waker = Waker::noop().clone();
-                state.parked.push(Parked { key, wait: Some(wait), until: None, is_over: false, waker });
-            }
-        }
+        self.state.borrow_mut().parked(key).wait = Some(wait);
     }
 
     /// The wait that is over first, and when, by the monotonic clock.
@@ -309,8 +309,7 @@ impl Course {
 
     /// Whether no step's work runs, and somebody waits for his time or for good.
     pub fn is_idle(&self) -> bool {
-        let state = self.state.borrow();
-        state.running.is_empty() && (state.halted > 0 || !state.parked.is_empty())
+        self.is_in_step() && self.state.borrow().running.is_empty()
     }
 
     /// Whether a step's work runs, or somebody waits for his time or for good.

@@ -101,8 +101,7 @@ async fn fail(job: &Job, task: &Task) -> Result<(), Failure> {
         return Ok(());
     }
     let failure = Failure::retry(format!("failure {} of {}", job.attempt(), task.failures));
-    let delay = task.retry_after_ms.map(Duration::from_millis);
-    Err(delay.into_iter().fold(failure, Failure::after))
+    Err(failure.after(task.retry_after_ms.map(Duration::from_millis)))
 }
 
 async fn compute(time: Duration) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use super::{Failure, Job, Output, Worker};
 use crate::jobs::config::duration;
 use crate::jobs::host::{Host, Real};
 use crate::jobs::job::Id;
-use crate::jobs::outgoing::{Answer, Call, field};
+use crate::jobs::outgoing::{Answer, Call, USER_AGENT, field};
 use crate::jobs::url::Url;
 
 /// How long an upstream may take if its setting does not say.
@@ -110,7 +110,7 @@ async fn call(upstream: &Upstream, job: &Job, most: usize) -> Result<Output, Fai
     let (name, input, now) = (&upstream.name, job.input(), Real::new().wall());
     let mut headers = vec![
         field("idempotency-key", job.id().to_string()),
-        field("user-agent", concat!("afterack/", env!("CARGO_PKG_VERSION"))),
+        field("user-agent", USER_AGENT),
         // What comes encoded could not be told from what does not.
         field("accept-encoding", "identity"),
     ];
@@ -129,10 +129,7 @@ async fn call(upstream: &Upstream, job: &Job, most: usize) -> Result<Output, Fai
     }
     let error = format!("upstream `{name}` answered {}", answer.words());
     match answer.status {
-        408 | 425 | 429 | 500..600 => {
-            let delay = answer.retry_after(now);
-            Err(delay.into_iter().fold(Failure::retry(error), Failure::after))
-        }
+        408 | 425 | 429 | 500..600 => Err(Failure::retry(error).after(answer.retry_after(now))),
         _ => Err(Failure::fatal(error)),
     }
 }

@@ -8,6 +8,8 @@ mod course;
 mod demo;
 mod http;
 mod outcome;
+#[cfg(feature = "plugin")]
+mod plugin;
 mod steps;
 
 use std::fmt;
@@ -23,8 +25,10 @@ pub(crate) use course::{Course, Want};
 #[cfg(feature = "component")]
 pub(crate) use demo::demo;
 pub(crate) use http::{Upstream, worker as upstream};
-pub(crate) use outcome::LARGEST;
+pub(crate) use outcome::{Checkpoint, LARGEST, Next};
 pub use outcome::{Failure, Output};
+#[cfg(feature = "plugin")]
+pub(crate) use plugin::plug_ins;
 pub use steps::Job;
 pub(crate) use steps::overdue;
 
@@ -33,7 +37,7 @@ pub(crate) use steps::overdue;
 const HEADER: usize = 512;
 
 /// What a worker does with a job.
-pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Output, Failure>>>>;
+pub(crate) type Work = Pin<Box<dyn Future<Output = Result<Next, Failure>>>>;
 
 /// What a worker says of an input.
 type Check = dyn Fn(&Input) -> Result<(), Problem>;
@@ -79,13 +83,26 @@ impl Worker {
         W: AsyncFn(Job) -> Result<Output, Failure> + 'static,
     {
         let work = Rc::new(work);
-        let boxed = move |job| -> Work {
+        Worker::of(name, move |job| {
             let work = work.clone();
-            Box::pin(async move { work(job).await })
-        };
+            Box::pin(async move { work(job).await.map(Next::Done) })
+        })
+    }
+
+    /// A worker that does one step at a time: it is given what the one before has left, the
+    /// [checkpoint](Job::checkpoint).
+    #[cfg(any(feature = "plugin", test))]
+    pub(crate) fn stepwise(
+        name: impl Into<String>,
+        step: impl Fn(&Job) -> Result<Next, Failure> + 'static,
+    ) -> Worker {
+        Worker::of(name, move |job| Box::pin(std::future::ready(step(&job))))
+    }
+
+    fn of(name: impl Into<String>, work: impl Fn(Job) -> Work + 'static) -> Worker {
         Worker {
             name: name.into(),
-            work: Rc::new(boxed),
+            work: Rc::new(work),
             check: Rc::new(|_| Ok(())),
             headers: Vec::new(),
             terms: Terms::default(),

@@ -11,6 +11,26 @@ use crate::Bytes;
 /// The largest output, in bytes: 64 MiB.
 pub const LARGEST: usize = 64 << 20;
 
+/// What comes after a worker's code has ended well.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Nothing: the job has succeeded.
+    Done(Output),
+    /// The same code again, which is given the checkpoint.
+    #[cfg_attr(
+        not(any(feature = "plugin", test)),
+        expect(dead_code, reason = "only plug-ins have checkpoints")
+    )]
+    Again(Checkpoint),
+}
+
+/// All that a job knows when its worker's code begins again, and how long it waits before that.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub bytes: Vec<u8>,
+    pub wait: Duration,
+}
+
 /// What a job has made. `GET /jobs/{id}/output` gives it to whoever asks, as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -67,9 +87,9 @@ impl Failure {
     }
 
     /// Not to be tried again before so much time has passed, as `Retry-After` asks for. The backoff holds if it
-    /// is longer.
-    pub fn after(self, time: Duration) -> Failure {
-        Failure { after: Some(time), ..self }
+    /// is longer. `None` asks for nothing.
+    pub fn after(self, time: impl Into<Option<Duration>>) -> Failure {
+        Failure { after: time.into(), ..self }
     }
 
     /// What went wrong, in words.

@@ -7,9 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::course::Known;
 use super::{Course, Failure, Want};
-use crate::jobs::job::{Id, Input, Progress};
+use crate::jobs::job::{Id, Input, Progress, What};
 
 /// A job, as its worker has it.
 ///
@@ -82,9 +81,16 @@ impl Job {
         Ok(self.input().form()?)
     }
 
-    /// Which attempt the step is that began last: 1 at first, one more after each failure.
+    /// Which attempt the step is that began last, or before the first one the job itself: 1 at first, one more
+    /// after each failure.
     pub fn attempt(&self) -> u32 {
         self.course.tries.get() + 1
+    }
+
+    /// What the step before has left; nothing before the first one.
+    #[cfg(any(feature = "plugin", test))]
+    pub(crate) fn checkpoint(&self) -> Option<Vec<u8>> {
+        self.course.checkpoint.take()
     }
 
     /// Runs some work once. Its result is recorded before it is given, and whenever the job's code comes here again,
@@ -108,11 +114,13 @@ impl Job {
     {
         let name = name.into();
         let mut tries = match self.course.enter(&name)? {
-            Known::Nothing => 0,
-            Known::Done(result) => return self.parse(&name, &result),
-            Known::Failed { is_final: true, error, .. } => return Err(Failure::fatal(error)),
-            Known::Failed { tries, .. } => tries,
-            Known::Sleep(_) => return Err(changed(&name, "a sleep was recorded under this name")),
+            None => 0,
+            Some((What::Done, result)) => return self.parse(&name, &result),
+            Some((What::Failed { is_final: true, .. }, error)) => {
+                return Err(Failure::fatal(String::from_utf8_lossy(&error)));
+            }
+            Some((What::Failed { tries, .. }, _)) => tries,
+            Some((What::Sleep(_), _)) => return Err(changed(&name, "a sleep was recorded under this name")),
         };
         loop {
             self.course.go_on().await;
@@ -148,13 +156,13 @@ impl Job {
         let name = name.into();
         let key = self.course.key();
         match self.course.enter(&name)? {
-            Known::Nothing => {
+            None => {
                 self.course.go_on().await;
                 self.course.record(Want::Sleep { step: name, time, key }).await;
                 self.course.park(key, None).await;
             }
-            Known::Sleep(wait) => self.course.park(key, Some(wait)).await,
-            Known::Done(_) | Known::Failed { .. } => {
+            Some((What::Sleep(wait), _)) => self.course.park(key, Some(wait)).await,
+            Some((What::Done | What::Failed { .. }, _)) => {
                 return Err(changed(&name, "a step was recorded under this name"));
             }
         }

@@ -21,7 +21,7 @@ use crate::jobs::job::{Id, Input, State};
 use crate::jobs::options::{Delay, Group};
 use crate::jobs::store::model::{Disk, random};
 use crate::jobs::store::{Put, Range, Store, StoreError, Wanted};
-use crate::jobs::worker::{Failure, Job, Output, Worker, Workers, demo};
+use crate::jobs::worker::{Checkpoint, Failure, Job, Next, Output, Worker, Workers, demo};
 use world::{Results, World};
 
 const LEASE: Duration = Duration::from_secs(2);
@@ -92,7 +92,8 @@ impl History {
             if let Some(group) = &group {
                 world.post(id, group.name());
             }
-            let worker = if body.is_empty() { "steps" } else { "demo" }.into();
+            let worker = String::from_utf8(body.clone()).ok().filter(|name| !name.starts_with('{'));
+            let worker = worker.unwrap_or_else(|| "demo".into());
             let input = Input { worker, key, body, size, group, delay, ..Input::default() };
             let own = match store.put(id, &input, usize::MAX, sim.wall()) {
                 Ok(Put::New) => Some(id),
@@ -296,9 +297,16 @@ fn engine(store: Rc<dyn Store>, sim: Rc<world::SimHost>) -> Engine {
     let mut workers = Workers::default();
     workers.add(demo());
     let results = sim.results();
-    workers.add(Worker::new("steps", async move |job| steps(job, &results).await));
+    workers.add(Worker::new("steps", {
+        let results = results.clone();
+        async move |job| steps(job, &results).await
+    }));
+    workers.add(Worker::stepwise("stepwise", move |job| stepwise(job, &results)));
     Engine::new(store, Rc::new(config()), Rc::new(workers), sim)
 }
+
+/// How often a step has worked.
+static WORKS: AtomicU64 = AtomicU64::new(0);
 
 /// A job with steps one after the other, and side by side. What a step has given once, it gives again, whatever
 /// happens in between.
@@ -314,8 +322,25 @@ async fn steps(job: Job, results: &Results) -> Result<Output, Failure> {
     Ok(Output::empty())
 }
 
+/// A job that does one step at a time. What a step has left is given to the next one, whatever happens in between.
+fn stepwise(job: &Job, results: &Results) -> Result<Next, Failure> {
+    let mut bytes = job.checkpoint().unwrap_or_default();
+    let before = bytes.chunks(8).map(|number| u64::from_be_bytes(number.try_into().expect("there are 8")));
+    for (step, result) in (0..).zip(before) {
+        same(job, results, step, result);
+    }
+    let wait = match bytes.len() / 8 {
+        1 => Duration::from_millis(40),
+        2 if job.attempt() == 1 => return Err(Failure::retry("the first attempt fails")),
+        3 => Duration::from_secs(11),
+        5 => return Ok(Next::Done(Output::empty())),
+        _ => Duration::ZERO,
+    };
+    bytes.extend(WORKS.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    Ok(Next::Again(Checkpoint { bytes, wait }))
+}
+
 async fn try_step(job: &Job, results: &Results, step: u32, fails: bool) -> Result<(), Failure> {
-    static WORKS: AtomicU64 = AtomicU64::new(0);
     let work = async || {
         future::yield_now().await;
         match fails && job.attempt() == 1 {
@@ -324,20 +349,26 @@ async fn try_step(job: &Job, results: &Results, step: u32, fails: bool) -> Resul
         }
     };
     let result = job.step(step.to_string(), work).await?;
-    let first = *results.lock().unwrap().entry((job.id().to_string(), step)).or_insert(result);
-    assert_eq!(result, first, "job {}: step {step} has another result now", job.id());
+    same(job, results, step, result);
     Ok(())
 }
 
-/// Jobs that take no time, some, long, and those that fail once and always; and one of many steps.
-const INPUTS: [&str; 7] = [
+/// Checks that this is what a step has given first.
+fn same(job: &Job, results: &Results, step: u32, result: u64) {
+    let first = *results.lock().unwrap().entry((job.id().to_string(), step)).or_insert(result);
+    assert_eq!(result, first, "job {}: step {step} has another result now", job.id());
+}
+
+/// Jobs that take no time, some, long, and those that fail once and always; and of other workers than `demo`.
+const INPUTS: [&str; 8] = [
     r#"{"steps":1,"step_ms":0}"#,
     r#"{"steps":3,"step_ms":20}"#,
     r#"{"steps":2,"step_ms":300}"#,
     r#"{"steps":1,"step_ms":11000}"#,
     r#"{"failures":1,"steps":1,"step_ms":0}"#,
     r#"{"failures":9,"steps":1,"step_ms":0}"#,
-    "",
+    "steps",
+    "stepwise",
 ];
 
 /// A history: what happens in it depends on the seed alone.
@@ -368,7 +399,7 @@ fn history(seed: u64, cuts: bool, is_shown: bool) {
                     world.set_snag(choose(10), None); // While it is recorded.
                 }
                 let key = (choose(3) == 0).then(|| format!("key{}", choose(2)));
-                let input = if key.is_some() { INPUTS[0] } else { INPUTS[choose(7) as usize] };
+                let input = if key.is_some() { INPUTS[0] } else { INPUTS[choose(8) as usize] };
                 let group = match &key {
                     Some(key) => (key == "key1").then_some("one"),
                     None => [None, None, Some("one"), Some("other")][choose(4) as usize],

@@ -84,6 +84,7 @@ const MADE: &str = "made";
 /// the middle of a look.
 const MISSED: Duration = Duration::from_secs(2);
 const ROUNDS: u32 = 16;
+
 /// How often a job is looked for that is moved meanwhile.
 const MOVES: usize = 16;
 

@@ -234,8 +234,8 @@ pub const RELEASE: Question = Question {
     ),
 };
 
-/// The slots, the marks, what is to begin again, who has claims and no slot, and when the first of those jobs has ended that are kept.
-/// One owner after the other is looked up, however many claims each has.
+/// The slots, the marks, what is to begin again, who has claims and no slot, and when the first of those jobs has
+/// ended that are kept. One owner after the other is looked up, however many claims each has.
 pub const SURVEY: Question = Question {
     name: "afterack_survey",
     is_stable: true,
