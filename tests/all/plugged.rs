@@ -143,6 +143,31 @@ on_every_host! {
         "yes".into()
     }
 
+    /// It holds a thread of its host until the host ends it: wasmtime with `-W timeout`, wash by itself. Spin does not.
+    fn a_plugged_in_worker_that_never_ends_fails_where_the_host_ends_it(kind: Kind) -> String {
+        if kind == Kind::Spin {
+            return "no".into();
+        }
+        let (data, recorder, address) = (Folder::new(), Recorder::start(), free_address());
+        let setup = service(kind, &data, &recorder).address(address).variable("AFTERACK_ATTEMPTS", 2);
+        let host = match kind {
+            // The others of its drain leave it before they are ended, too.
+            Kind::Wasmtime => setup
+                .arguments("-W timeout=10s")
+                .variable("AFTERACK_BUDGET", "5s")
+                .variable("AFTERACK_SELF", format!("http://{address}")),
+            _ => setup,
+        }
+        .start();
+        let loops = job(&host, &json!({ "what": "loop", "key": "loops" }));
+        let neighbour = job(&host, &json!({ "what": "steps", "key": "neighbour", "steps": 2, "wait_ms": 3000 }));
+        let status = Client(&host).wait_for(&neighbour, "succeeded");
+        assert_eq!(status["attempts"], 1);
+        let status = Client(&host).wait_for(&loops, "failed");
+        assert!(status["error"].as_str().unwrap().contains("its instance was lost"), "{status}");
+        "yes".into()
+    }
+
     fn a_plugged_in_workers_wait_of_a_year_or_for_ever_holds_nobody_up(kind: Kind) -> String {
         let (data, recorder) = (Folder::new(), Recorder::start());
         let host = service(kind, &data, &recorder).start();
