@@ -26,6 +26,7 @@ mod gone;
 mod groups;
 mod hostile;
 mod jobs;
+mod languages;
 mod lists;
 mod mail;
 mod plugged;
