@@ -293,8 +293,13 @@ impl Setup {
 
 /// Spin as users start it: from the project's own spin.toml, with this variable of the application's.
 pub fn spin_up(kind: Kind, data: &Path, variable: &str) -> Host {
+    spin_up_from(kind, &root().join("spin.toml"), data, variable)
+}
+
+/// The same from another manifest.
+pub fn spin_up_from(kind: Kind, manifest: &Path, data: &Path, variable: &str) -> Host {
     let setup = Setup::new(kind, "afterack").data(data).arguments(&format!("--variable {variable}"));
-    setup.spin_up(&root().join("spin.toml"), Folder::new())
+    setup.spin_up(manifest, Folder::new())
 }
 
 impl Host {
@@ -351,7 +356,13 @@ pub fn behaviour(name: &str, kind: Kind, body: fn(Kind) -> String) {
         let _ = writeln!(std::io::stderr(), "skipped: {name} on {kind:?}: `spin` is not on PATH");
         Ok("skipped".to_owned())
     } else {
-        catch_unwind(AssertUnwindSafe(|| body(kind)))
+        let begun = std::time::Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| body(kind)));
+        if let Some(path) = std::env::var_os("TIMES") {
+            let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+            let _ = writeln!(file, "{:.1} {kind:?} {name}", begun.elapsed().as_secs_f64());
+        }
+        result
     };
     note(name, kind, result.as_deref().unwrap_or("**no**"));
     if let Err(panic) = result {

@@ -1,7 +1,10 @@
 //! The project's own spin.toml, with which users start the component on Spin.
 
-use crate::host::{Folder, Kind, on, spin_up};
-use crate::jobs::Client;
+use std::fs;
+
+use crate::host::{Folder, Kind, on, root, spin_up, spin_up_from};
+use crate::jobs::{Client, JSON, id};
+use crate::wire::Connection;
 
 on! {
     [spin Spin]
@@ -19,6 +22,38 @@ on! {
         let job = Client(&host).status(&id);
         assert_eq!((&job["progress"]["done"], &job["progress"]["total"]), (&6.into(), &6.into()), "{job}");
         assert_eq!(Client(&host).metric(r#"afterack_jobs_ended_total{state="succeeded"}"#), 1);
+        "yes".into()
+    }
+
+    /// As docs/workers.md says it: the workers are dependencies, and Spin composes.
+    fn with_the_projects_spin_toml_workers_are_plugged_in(kind: Kind) -> String {
+        let (data, folder) = (Folder::new(), Folder::new());
+        let (service, worker) = ("target/plug/service-spin.wasm", "examples/plug-in.wasm");
+        let worker = root().join("target/wasm32-wasip2/release").join(worker);
+        let document = fs::read_to_string(root().join("docs/workers.md")).unwrap();
+        let told = document.split("```toml\n[component.afterack]\n").nth(1).unwrap().split("```").next().unwrap();
+        let (beside, dependencies) = told.split_once("\n\n").unwrap();
+        let (source, beside) = beside.split_once('\n').unwrap();
+        assert_eq!(source, format!("source = {service:?}"));
+        let words = r#"words = { path = "words.wasm""#;
+        assert!(dependencies.contains(words), "{dependencies}");
+        let one = dependencies.replace(words, &format!("one = {{ path = {worker:?}"));
+        let second = one.lines().last().unwrap().replace("one = ", "second-one = ");
+        let manifest = fs::read_to_string(root().join("spin.toml")).unwrap();
+        let component = "[component.afterack]\nsource = \"target/wasm32-wasip2/release/spin.wasm\"\n";
+        assert!(manifest.contains(component));
+        let source = root().join(service);
+        let manifest =
+            manifest.replace(component, &format!("[component.afterack]\nsource = {source:?}\n{beside}\n"));
+        let path = folder.0.join("spin.toml");
+        fs::write(&path, format!("{manifest}\n{one}{second}\n")).unwrap();
+        let host = spin_up_from(kind, &path, &data.0, "lease=2s");
+        for worker in ["one", "second-one"] {
+            let input = br#"{"what":"steps","steps":3}"#;
+            let id = id(&Connection::open(host.address).post(&format!("/jobs/{worker}"), JSON, input));
+            Client(&host).wait_for(&id, "succeeded");
+            assert_eq!(Client(&host).get(&format!("/jobs/{id}/output")).text(), format!("3 steps of {id}"));
+        }
         "yes".into()
     }
 
