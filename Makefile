@@ -44,6 +44,7 @@ lint: ## check the formatting, and let clippy look
 	cargo clippy --locked --quiet --all-targets -- -D warnings
 	cargo clippy --locked --quiet --lib --no-default-features --features component,spin -- -D warnings
 	cargo clippy --locked --quiet --lib --no-default-features --features component,wasmcloud -- -D warnings
+	cargo clippy --locked --quiet --lib --features plugin -- -D warnings
 	cargo clippy --quiet --lib --no-default-features --features jobs -- -D warnings
 	cargo clippy --quiet --all-targets --no-default-features --features mail -- -D warnings
 	cargo clippy --quiet --lib --no-default-features -- -D warnings

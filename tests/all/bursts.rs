@@ -11,8 +11,8 @@ use crate::wire::Connection;
 
 const JOBS: usize = 2000;
 
-/// Three seconds.
-const INPUT: &str = r#"{"steps":3,"step_ms":1000}"#;
+/// A second.
+const INPUT: &str = r#"{"steps":3,"step_ms":333}"#;
 
 /// A burst has the machine for itself, but for smaller tests.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -68,8 +68,8 @@ with_every_store! {
             .variable("AFTERACK_LEASE", "1500ms")
             .variable("AFTERACK_SELF", format!("http://{address}"));
         let (host, input) = match kind {
-            Kind::Wasmtime => (setup.arguments("-W timeout=5s").start(), r#"{"steps":30,"step_ms":1000}"#),
-            _ => (setup.start(), r#"{"steps":60,"step_ms":500,"cpu":true}"#),
+            Kind::Wasmtime => (setup.arguments("-W timeout=5s").start(), r#"{"steps":12,"step_ms":1000}"#),
+            _ => (setup.start(), r#"{"steps":30,"step_ms":500,"cpu":true}"#),
         };
         let id = Client(&host).job(input);
         // Nobody asks for anything until it is done.

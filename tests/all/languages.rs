@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -39,18 +40,15 @@ fn a_worker_in_python_is_made_as_the_document_says() {
 fn the_example_workers_do_their_work_and_go_on_where_they_were() {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|poison| poison.into_inner());
     let (folder, data) = (Folder::new(), Folder::new());
-    symlink(root(), folder.0.join("afterack")).unwrap();
-    shell(
-        &folder,
-        "cd afterack; .setup/workers; cd target/wasm32-wasip2/release/workers
-         OUT=../workers.wasm ../../../../.setup/plug sales.wasm links.wasm visits.wasm"
-            .into(),
-    );
-    let plugged = root().join("target/wasm32-wasip2/release/workers.wasm");
+    let workers = ["rust", "javascript", "python"].map(example).map(|path| path.display().to_string());
+    let root = root().display();
     // Compiled beforehand, so that hosts start at once.
     shell(
-        &folder,
-        format!("{0}/.tools/bin/wasmtime compile {1} -o all.cwasm", root().display(), plugged.display()),
+        &folder.0,
+        &format!(
+            "OUT=all.wasm {root}/.setup/plug {}\n{root}/.tools/bin/wasmtime compile all.wasm -o all.cwasm",
+            workers.join(" ")
+        ),
     );
     let address = free_address();
     let start = || {
@@ -58,7 +56,7 @@ fn the_example_workers_do_their_work_and_go_on_where_they_were() {
         setup.variable("AFTERACK_LEASE", "4s").arguments("--allow-precompiled").start()
     };
     let host = start();
-    let sample = |path: &str| fs::read(root().join("examples/workers").join(path)).unwrap();
+    let sample = |path: &str| fs::read(format!("{root}/examples/workers/{path}")).unwrap();
     let output = |host: &Host, id: &str| -> Value {
         Client(host).wait_for(id, "succeeded");
         Client(host).get(&format!("/jobs/{id}/output")).json()
@@ -127,7 +125,7 @@ fn follow(language: &str) {
     let folder = Folder::new();
     symlink(root(), folder.0.join("afterack")).unwrap();
     let made = script(section(&document, language));
-    shell(&folder, if compiler() == "debian" { by_debian(&made) } else { made });
+    shell(&folder.0, &if compiler() == "debian" { by_debian(&made) } else { made });
     let words = folder.0.join("words");
     assert!(words.join("words.wasm").exists(), "there is no words.wasm in {:?}", fs::read_dir(&words));
 
@@ -135,7 +133,7 @@ fn follow(language: &str) {
     let (up, curls) = plugged.split_once('\n').unwrap();
     assert!(up.contains(" up WORKER=") && curls.lines().all(|line| line.contains("curl ")), "{plugged}");
     // What it builds and compiles for the first time may take long on a slow machine.
-    shell(&folder, format!("cd words\n{}", up.replace(" up ", " plug ")));
+    shell(&words, &up.replace(" up ", " plug "));
     let address = free_address();
     let mut command = Command::new("sh");
     command.args(["-ec", up]).current_dir(&words).env_remove("MAKEFLAGS").env("VAR", folder.0.join("var"));
@@ -143,7 +141,7 @@ fn follow(language: &str) {
     let host = Server::start_group(command);
     within(Duration::from_secs(300), "the host serves", || !host.output("Serving HTTP on").is_empty());
 
-    let said = shell(&folder, curls.replace("127.0.0.1:8080", &address.to_string()));
+    let said = shell(&folder.0, &curls.replace("127.0.0.1:8080", &address.to_string()));
     assert!(said.starts_with("HTTP/1.1 202 "), "{said}");
     let path = said.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().trim();
     assert!(said.lines().last().unwrap().contains(r#""worker":"words""#), "{said}");
@@ -154,6 +152,35 @@ fn follow(language: &str) {
     let refused = |body: &[u8]| Connection::open(address).post("/jobs/words", "", body);
     assert_eq!(refused(b" \n").problem(422), "empty input (expected text)");
     refused(b"\xff").problem(400);
+}
+
+/// An example worker, built as its README says, in a copy of its folder; anew if it is another than the last time.
+fn example(language: &str) -> PathBuf {
+    let (folder, own) = (root().join("target/workers"), format!("examples/workers/{language}"));
+    let copy = folder.join(&own);
+    let list =
+        Command::new("git").args(["ls-files", &own, "wit/worker.wit"]).current_dir(root()).output().unwrap();
+    let files = String::from_utf8(list.stdout).unwrap();
+    let mut is_same = copy.join("built").exists();
+    for file in files.lines() {
+        let (from, to) = (fs::read(root().join(file)).unwrap(), folder.join(file));
+        if fs::read(&to).ok().as_ref() != Some(&from) {
+            is_same = false;
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::write(to, from).unwrap();
+        }
+    }
+    let readme = fs::read_to_string(copy.join("README.md")).unwrap();
+    let mut blocks = readme.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let (build, up, curls) = (blocks.next().unwrap(), blocks.next().unwrap(), blocks.next().unwrap());
+    let built = up.trim().strip_prefix("make up WORKER=").unwrap();
+    assert!(curls.lines().all(|line| line.starts_with("curl ")), "{curls}");
+    if !is_same {
+        let _ = fs::remove_file(copy.join("built"));
+        shell(&copy, &if compiler() == "debian" { by_debian(build) } else { build.to_owned() });
+        fs::write(copy.join("built"), "").unwrap();
+    }
+    folder.join(built)
 }
 
 fn section<'a>(document: &'a str, title: &str) -> &'a str {
@@ -195,18 +222,16 @@ fn by_debian(script: &str) -> String {
          {root}/.setup/cargo-wasm build --quiet --manifest-path $PWD/Cargo.toml --target-dir $PWD/target\n"
     );
     let script = script.replace("cargo build --quiet --release --target wasm32-wasip2\n", &build);
+    let script = script.replace("cargo build --release --locked --target wasm32-wasip2\n", &build);
     script.replace("rustup target add wasm32-wasip2\n", "")
 }
 
 /// Runs this in the folder: what it prints.
-fn shell(folder: &Folder, script: String) -> String {
-    let (out, errors) = (folder.0.join("out"), folder.0.join("errors"));
+fn shell(folder: &Path, script: &str) -> String {
+    let said = Folder::new();
+    let (out, errors) = (said.0.join("out"), said.0.join("errors"));
     let mut command = Command::new("sh");
-    command
-        .args(["-ec", &script])
-        .current_dir(&folder.0)
-        .env_remove("MAKEFLAGS")
-        .env_remove("RUSTUP_TOOLCHAIN");
+    command.args(["-ec", script]).current_dir(folder).env_remove("MAKEFLAGS").env_remove("RUSTUP_TOOLCHAIN");
     command.stdout(File::create(&out).unwrap()).stderr(File::create(&errors).unwrap());
     let status = command.status().unwrap();
     let [out, errors] = [out, errors].map(|path| fs::read_to_string(path).unwrap());
