@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::host::{Folder, Host, Kind, Setup, free_address, root};
+use crate::host::{Folder, Host, Kind, Setup, free_address, on_every_host, root};
 use crate::jobs::{Client, id};
 use crate::server::Server;
 use crate::wire::Connection;
@@ -35,87 +35,93 @@ fn a_worker_in_python_is_made_as_the_document_says() {
     follow("Python");
 }
 
-/// Rust, JavaScript and Python, side by side in one service whose host is killed amid a job.
-#[test]
-fn the_example_workers_do_their_work_and_go_on_where_they_were() {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|poison| poison.into_inner());
-    let (folder, data) = (Folder::new(), Folder::new());
-    let workers = ["rust", "javascript", "python"].map(example).map(|path| path.display().to_string());
-    let root = root().display();
-    // Compiled beforehand, so that hosts start at once.
-    shell(
-        &folder.0,
-        &format!(
-            "OUT=all.wasm {root}/.setup/plug {}\n{root}/.tools/bin/wasmtime compile all.wasm -o all.cwasm",
-            workers.join(" ")
-        ),
-    );
-    let address = free_address();
-    let start = || {
-        let setup = Setup::of_file(Kind::Wasmtime, folder.0.join("all.cwasm")).data(&data.0).address(address);
-        setup.variable("AFTERACK_LEASE", "4s").arguments("--allow-precompiled").start()
-    };
-    let host = start();
-    let sample = |path: &str| fs::read(format!("{root}/examples/workers/{path}")).unwrap();
-    let output = |host: &Host, id: &str| -> Value {
-        Client(host).wait_for(id, "succeeded");
-        Client(host).get(&format!("/jobs/{id}/output")).json()
-    };
-    let post = |host: &Host, worker: &str, kind: &str, body: &[u8]| {
-        let headers = format!("Content-Type: {kind}\r\n");
-        Connection::open(host.address).post(&format!("/jobs/{worker}"), &headers, body)
-    };
+on_every_host! {
+    /// Rust, JavaScript and Python, side by side in one service whose host is killed amid a job.
+    fn the_example_workers_do_their_work_and_go_on_where_they_were(kind: Kind) -> String {
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|poison| poison.into_inner());
+        let (folder, data, address) = (Folder::new(), Folder::new(), free_address());
+        let plugged = examples(kind, &folder);
+        let start = || {
+            let setup = Setup::of_file(kind, plugged.clone()).data(&data.0).address(address);
+            let setup = setup.variable("AFTERACK_LEASE", "4s");
+            if kind == Kind::Wasmtime { setup.arguments("--allow-precompiled") } else { setup }.start()
+        };
+        let host = start();
+        let sample = |path: &str| fs::read(root().join("examples/workers").join(path)).unwrap();
+        let output = |host: &Host, id: &str| -> Value {
+            Client(host).wait_for(id, "succeeded");
+            Client(host).get(&format!("/jobs/{id}/output")).json()
+        };
+        let post = |host: &Host, worker: &str, kind: &str, body: &[u8]| {
+            let headers = format!("Content-Type: {kind}\r\n");
+            Connection::open(host.address).post(&format!("/jobs/{worker}"), &headers, body)
+        };
 
-    let sales = id(&post(&host, "sales", "text/csv", &sample("rust/sample.csv")));
-    assert_eq!(
-        output(&host, &sales)["categories"]["books"],
-        json!({ "quantity": 5, "revenue_cents": 12895 })
-    );
-    let log = sample("python/sample.log");
-    let many = id(&post(&host, "visits", "text/plain", &log.repeat(300)));
-    let report = output(&host, &many);
-    assert_eq!((&report["visits"], &report["bad_lines"]), (&json!(1800), &json!(300)));
-    assert_eq!(report["days"], json!({ "2026-11-27": 1200, "2026-11-26": 600 }));
+        let sales = id(&post(&host, "sales", "text/csv", &sample("rust/sample.csv")));
+        assert_eq!(
+            output(&host, &sales)["categories"]["books"],
+            json!({ "quantity": 5, "revenue_cents": 12895 })
+        );
+        let log = sample("python/sample.log");
+        let many = id(&post(&host, "visits", "text/plain", &log.repeat(300)));
+        let report = output(&host, &many);
+        assert_eq!((&report["visits"], &report["bad_lines"]), (&json!(1800), &json!(300)));
+        assert_eq!(report["days"], json!({ "2026-11-27": 1200, "2026-11-26": 600 }));
 
-    // Who never answers takes the worker's patience: a few seconds in each of three steps.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let links: Vec<String> = (0..12)
-        .map(|number| match number % 4 {
-            0 => format!("http://{}/{number}", silent.local_addr().unwrap()),
-            1 => format!("http://{address}/nothing-here"),
-            _ => format!("http://{address}/healthz"),
-        })
-        .collect();
-    let job = id(&post(&host, "links", "text/plain; charset=utf-8", links.join("\n").as_bytes()));
-    let status = Client(&host).wait_until(&job, |job| job["progress"]["done"] == 4);
-    assert_eq!(status["progress"]["message"], "links are asked, 2 failed");
-    host.kill();
-    let host = start();
-    let results = output(&host, &job);
-    for (number, (link, result)) in links.iter().zip(results.as_array().unwrap()).enumerate() {
-        assert_eq!(result["url"], *link);
-        match number % 4 {
-            0 => assert_eq!(result["error"], "no answer in 3000 ms"),
-            1 => assert_eq!(result["status"], 404),
-            _ => assert_eq!(result["status"], 200),
+        // Who never answers takes the worker's patience: a few seconds in each of three steps.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let links: Vec<String> = (0..12)
+            .map(|number| match number % 4 {
+                0 => format!("http://{}/{number}", silent.local_addr().unwrap()),
+                1 => format!("http://{address}/nothing-here"),
+                _ => format!("http://{address}/healthz"),
+            })
+            .collect();
+        let job = id(&post(&host, "links", "text/plain; charset=utf-8", links.join("\n").as_bytes()));
+        let status = Client(&host).wait_until(&job, |job| job["progress"]["done"] == 4);
+        assert_eq!(status["progress"]["message"], "links are asked, 2 failed");
+        host.kill();
+        let host = start();
+        let results = output(&host, &job);
+        for (number, (link, result)) in links.iter().zip(results.as_array().unwrap()).enumerate() {
+            assert_eq!(result["url"], *link);
+            match number % 4 {
+                0 => assert_eq!(result["error"], "no answer in 3000 ms"),
+                1 => assert_eq!(result["status"], 404),
+                _ => assert_eq!(result["status"], 200),
+            }
         }
-    }
 
-    let csv = |body: &str| post(&host, "sales", "text/csv", body.as_bytes());
-    assert!(csv("date,amount\n1,2\n").problem(422).starts_with("no column `category`: "));
-    let wrong = id(&csv("category,quantity,price_cents\nbooks,1,100\nbooks,many,100\n"));
-    let error = Client(&host).wait_for(&wrong, "failed")["error"].clone();
-    assert!(error.as_str().unwrap().contains("line: 3"), "{error}");
-    let text = |worker: &str, body: &[u8]| post(&host, worker, "text/plain", body);
-    assert!(
-        text("links", b"ftp://example.com/").problem(422).starts_with("invalid link: ftp://example.com/")
-    );
-    assert!(text("visits", b"hello").problem(422).starts_with("nothing to count: 1 lines, first `hello`"));
-    for worker in ["links", "visits"] {
-        let kind = post(&host, worker, "image/png", b"x").problem(415);
-        assert_eq!(kind, "unsupported Content-Type: image/png (expected text/plain)");
-        assert!(text(worker, b"\xff").problem(400).starts_with("invalid input: "));
+        let csv = |body: &str| post(&host, "sales", "text/csv", body.as_bytes());
+        assert!(csv("date,amount\n1,2\n").problem(422).starts_with("no column `category`: "));
+        let wrong = id(&csv("category,quantity,price_cents\nbooks,1,100\nbooks,many,100\n"));
+        let error = Client(&host).wait_for(&wrong, "failed")["error"].clone();
+        assert!(error.as_str().unwrap().contains("line: 3"), "{error}");
+        let text = |worker: &str, body: &[u8]| post(&host, worker, "text/plain", body);
+        assert!(
+            text("links", b"ftp://example.com/").problem(422).starts_with("invalid link: ftp://example.com/")
+        );
+        assert!(text("visits", b"hello").problem(422).starts_with("nothing to count: 1 lines, first `hello`"));
+        for worker in ["links", "visits"] {
+            let kind = post(&host, worker, "image/png", b"x").problem(415);
+            assert_eq!(kind, "unsupported Content-Type: image/png (expected text/plain)");
+            assert!(text(worker, b"\xff").problem(400).starts_with("invalid input: "));
+        }
+        "yes".into()
     }
+}
+
+/// The service with all example workers, for hosts of this kind.
+fn examples(kind: Kind, folder: &Folder) -> PathBuf {
+    let workers = ["rust", "javascript", "python"].map(example).map(|path| path.display().to_string());
+    let (root, host) = (root().display(), if kind.is_spin() { "spin" } else { "" });
+    shell(&folder.0, &format!("FOR={host} OUT=all.wasm {root}/.setup/plug {}", workers.join(" ")));
+    if kind != Kind::Wasmtime {
+        return folder.0.join("all.wasm");
+    }
+    // Compiled beforehand, so that hosts start at once.
+    shell(&folder.0, &format!("{root}/.tools/bin/wasmtime compile all.wasm -o all.cwasm"));
+    folder.0.join("all.cwasm")
 }
 
 /// Makes the worker as the document's section of this language says, and runs it as the section that follows does.

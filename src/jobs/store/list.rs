@@ -1,5 +1,7 @@
 //! Lists of jobs: which ones, in which order, and a page of them.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Ask, Found, Result, Store};
@@ -42,12 +44,14 @@ impl Range {
         matches!(self, Range::Before(_))
     }
 
+    /// Which of two jobs comes first.
+    fn order(self, one: Id, other: Id) -> Ordering {
+        if self.is_newest_first() { other.cmp(&one) } else { one.cmp(&other) }
+    }
+
     /// Puts jobs in order.
-    pub fn sort<T>(self, jobs: &mut [T], id: impl Fn(&T) -> Id) {
-        jobs.sort_unstable_by_key(|job| id(job));
-        if self.is_newest_first() {
-            jobs.reverse();
-        }
+    pub fn sort(self, ids: &mut [Id]) {
+        ids.sort_unstable_by(|one, other| self.order(*one, *other));
     }
 }
 
@@ -74,12 +78,14 @@ pub(super) fn page(
     let mut found = 0;
     while found < most {
         let Some(job) = next()? else { break };
-        if range.has(job.job.id) && wanted.has(&job) && !page.iter().any(|other| other.job.id == job.job.id) {
-            page.push(job);
+        if range.has(job.job.id)
+            && wanted.has(&job)
+            && let Err(place) = page.binary_search_by(|other| range.order(other.job.id, job.job.id))
+        {
+            page.insert(place, job);
             found += 1;
         }
     }
-    range.sort(&mut page, |found| found.job.id);
     page.truncate(most);
     Ok(page)
 }
@@ -93,7 +99,7 @@ fn marked(store: &dyn Store, (wanted, range, most): (&Wanted, Range, usize)) -> 
     };
     let marks = store.marks()?.into_iter().filter(|mark| mark.ask == ask && range.has(mark.id));
     let mut ids: Vec<_> = marks.map(|mark| mark.id).collect();
-    range.sort(&mut ids, |id| *id);
+    range.sort(&mut ids);
     ids.dedup();
     let mut found = Vec::new();
     for id in ids {

@@ -96,7 +96,11 @@ impl Worker {
         name: impl Into<String>,
         step: impl Fn(&Job) -> Result<Next, Failure> + 'static,
     ) -> Worker {
-        Worker::of(name, move |job| Box::pin(std::future::ready(step(&job))))
+        let step = Rc::new(step);
+        Worker::of(name, move |job| {
+            let step = step.clone();
+            Box::pin(async move { step(&job) })
+        })
     }
 
     fn of(name: impl Into<String>, work: impl Fn(Job) -> Work + 'static) -> Worker {

@@ -170,7 +170,7 @@ impl<F: Folder> Dir<F> {
         if wanted.state == Some(State::Running) {
             // They are as few as there are lanes, and nowhere but here.
             running.retain(|id| range.has(*id));
-            range.sort(&mut running, |id| *id);
+            range.sort(&mut running);
             let is_here = |id: &Id| match &wanted.worker {
                 Some(worker) => self.files.exists(&entry(CLASSES[0], worker, *id)),
                 None => Ok(true),

@@ -133,8 +133,9 @@ impl<F: Folder> Files<F> {
 
     /// The claims of a slot. What is no claim is set aside.
     pub fn claims_of(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>> {
-        let mut claims = Vec::new();
-        for name in self.names(&slot_folder(slot))? {
+        let (mut claims, mut names) = (Vec::new(), self.names(&slot_folder(slot))?);
+        names.sort_unstable();
+        for name in names {
             let (id, kind) = match name.strip_suffix(TELL) {
                 Some(id) => (id, Kind::Tell),
                 None => (name.as_str(), Kind::Work),
@@ -144,7 +145,6 @@ impl<F: Folder> Files<F> {
                 None => self.set_aside(&format!("{}/{name}", slot_folder(slot)), "it is no job's name")?,
             }
         }
-        claims.sort_unstable();
         Ok(claims)
     }
 }
