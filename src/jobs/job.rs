@@ -1,7 +1,7 @@
 //! A job: a request's work, and how far it has come.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Not, Range};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -116,9 +116,9 @@ pub struct Run {
     /// How many results of its steps are recorded, and how many of them at once at last.
     pub recorded: u32,
     pub recorded_last: u32,
-    /// How many checkpoints there have been, of a worker that does one step at a time.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub checkpoints: u64,
+    /// A worker that does one step at a time has left a checkpoint.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub has_checkpoint: bool,
     /// What the worker says of it.
     pub progress: Option<Progress>,
     /// What went wrong last.
@@ -301,12 +301,8 @@ impl Run {
 
     /// The last checkpoint, if there has been one.
     pub fn checkpoint(&self) -> Option<&[u8]> {
-        (self.checkpoints > 0).then_some(&*self.bytes)
+        self.has_checkpoint.then_some(&*self.bytes)
     }
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 #[cfg(test)]

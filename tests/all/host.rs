@@ -356,13 +356,7 @@ pub fn behaviour(name: &str, kind: Kind, body: fn(Kind) -> String) {
         let _ = writeln!(std::io::stderr(), "skipped: {name} on {kind:?}: `spin` is not on PATH");
         Ok("skipped".to_owned())
     } else {
-        let begun = std::time::Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| body(kind)));
-        if let Some(path) = std::env::var_os("TIMES") {
-            let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
-            let _ = writeln!(file, "{:.1} {kind:?} {name}", begun.elapsed().as_secs_f64());
-        }
-        result
+        catch_unwind(AssertUnwindSafe(|| body(kind)))
     };
     note(name, kind, result.as_deref().unwrap_or("**no**"));
     if let Err(panic) = result {

@@ -11,11 +11,10 @@ use crate::host::{Folder, Host, Kind, Setup, free_address, on_every_host, root};
 use crate::jobs::{Client, JSON, id};
 use crate::recorder::Recorder;
 use crate::wire::{Connection, Response};
+use crate::workers::{output, with_effects};
 
-/// The service, with its jobs in this folder and the workers' effects in this recorder.
 fn service(kind: Kind, data: &Folder, recorder: &Recorder) -> Setup {
-    let setup = Setup::new(kind, "plugged").data(&data.0).variable("AFTERACK_LEASE", "2s");
-    setup.variable("AFTERACK_BACKOFF", "100ms..1s").variable("EFFECTS", recorder.url())
+    with_effects(kind, "plugged", data, recorder)
 }
 
 fn post(host: &Host, worker: &str, headers: &str, input: impl ToString) -> Response {
@@ -31,10 +30,6 @@ fn job(host: &Host, input: &Value) -> String {
 fn error(host: &Host, what: &str) -> String {
     let id = job(host, &json!({ "what": what }));
     Client(host).wait_for(&id, "failed")["error"].as_str().unwrap().to_owned()
-}
-
-fn output(host: &Host, id: &str) -> String {
-    Client(host).get(&format!("/jobs/{id}/output")).text()
 }
 
 fn steps(count: usize) -> Vec<String> {

@@ -11,9 +11,13 @@ use crate::jobs::{Client, JSON, id};
 use crate::recorder::Recorder;
 use crate::wire::{Connection, Response};
 
-/// The workers, with their jobs in this folder and their effects in this recorder.
 fn workers(kind: Kind, data: &Folder, recorder: &Recorder) -> Setup {
-    let setup = Setup::new(kind, "examples/worker").data(&data.0).variable("AFTERACK_LEASE", "2s");
+    with_effects(kind, "examples/worker", data, recorder)
+}
+
+/// This component, with its jobs in this folder and its workers' effects in this recorder.
+pub fn with_effects(kind: Kind, component: &str, data: &Folder, recorder: &Recorder) -> Setup {
+    let setup = Setup::new(kind, component).data(&data.0).variable("AFTERACK_LEASE", "2s");
     setup.variable("AFTERACK_BACKOFF", "100ms..1s").variable("EFFECTS", recorder.url())
 }
 
@@ -31,7 +35,7 @@ fn error(host: &Host, id: &str) -> String {
     Client(host).wait_for(id, "failed")["error"].as_str().unwrap().to_owned()
 }
 
-fn output(host: &Host, id: &str) -> String {
+pub fn output(host: &Host, id: &str) -> String {
     Client(host).get(&format!("/jobs/{id}/output")).text()
 }
 

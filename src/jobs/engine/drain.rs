@@ -10,6 +10,7 @@ use super::alarms::Alarms;
 use super::lanes::Lanes;
 use super::room::Room;
 use super::{Engine, LOOK, PAUSE, tell, work};
+use crate::jobs::fault;
 use crate::jobs::job::{Id, Job, Recorded};
 use crate::jobs::store::{Ask, Due, Kind, Mark, Result, Role, Slot, StoreError};
 
@@ -352,6 +353,15 @@ impl<'a> Drain<'a> {
     /// Stores how far a claimed job has come.
     pub async fn save(&self, job: &mut Job) -> Result<()> {
         self.persist(|slot| self.engine.save(slot, job)).await
+    }
+
+    /// The same after a step.
+    pub async fn save_step(&self, job: &mut Job) -> Result<()> {
+        fault::point("worked");
+        self.save(job).await?;
+        fault::trace("stored", job.id, job.run.version);
+        fault::point("stored");
+        Ok(())
     }
 
     /// The same, but a power cut may take it back.

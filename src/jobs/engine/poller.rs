@@ -204,13 +204,10 @@ impl Poller<'_, '_> {
             return Ok(Some(Stop::Ended(Err(Failure::fatal(error)))));
         }
         run.bytes = bytes;
-        run.checkpoints += 1;
+        run.has_checkpoint = true;
         run.wait = (!wait.is_zero()).then(|| Wait::new(engine.clock.now(), wait));
         (run.tries, run.error, run.lost, run.alone) = (0, None, 0, false);
-        fault::point("worked");
-        self.drain.save(self.job).await?;
-        fault::trace("stored", self.job.id, self.job.run.version);
-        fault::point("stored");
+        self.drain.save_step(self.job).await?;
         self.is_stored();
         others_turn().await;
         if self.job.run.wait.is_some() {

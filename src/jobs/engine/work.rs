@@ -68,10 +68,7 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
         match work(drain, &mut job, &lane).await? {
             Stop::Ended(result) => {
                 conclude(drain, &mut job, result);
-                fault::point("worked");
-                drain.save(&mut job).await?;
-                fault::trace("stored", job.id, job.run.version);
-                fault::point("stored");
+                drain.save_step(&mut job).await?;
             }
             Stop::Waits => {}
             Stop::Suspended => {
