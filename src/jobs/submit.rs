@@ -90,7 +90,7 @@ impl Submission {
         let delay = Delay::new(self.delay).map_err(bad)?;
         let group = self.group.map(|name| Group::new(&name)).transpose().map_err(bad)?;
         let input = Input { notify, delay, group, ..self.input };
-        let (id, is_new) = engine.accept(input, self.key.as_deref())?;
+        let (id, is_new) = engine.submit(input, self.key.as_deref())?;
         Ok(Submitted { id, is_new })
     }
 }

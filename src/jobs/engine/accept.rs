@@ -20,7 +20,17 @@ const CONTENT_TYPE: usize = 1024;
 const FULL: &str = "10";
 
 impl Engine {
-    /// Records a job: its id, and whether it is a new one. It is not if its idempotency key stands for another.
+    /// Records a job that need not wait for the end of this invocation: see [`accept`](Engine::accept).
+    pub fn submit(&self, input: Input, key: Option<&str>) -> Result<(Id, bool), Problem> {
+        let accepted = self.accept(input, key)?;
+        if let Err(error) = self.store.begin() {
+            self.say(&error); // It is recorded, and begins later.
+        }
+        Ok(accepted)
+    }
+
+    /// Records a job, which goes into the queue when this invocation carries on: its id, and whether it is a new one.
+    /// It is not if its idempotency key stands for another.
     pub fn accept(&self, input: Input, key: Option<&str>) -> Result<(Id, bool), Problem> {
         let worker = self.workers.find(&input.worker)?;
         if let Some(length) = input.content_type().map(str::len).filter(|length| *length > CONTENT_TYPE) {

@@ -165,6 +165,7 @@ impl Engine {
 
     async fn work(&self, mut own: Option<Id>) -> Result<()> {
         loop {
+            self.store.begin()?;
             if self.is_spent() {
                 return self.relay().await;
             }

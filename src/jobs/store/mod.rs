@@ -244,10 +244,17 @@ pub trait Store {
     /// Makes sure that jobs can be recorded: makes what of the store is missing.
     fn open(&self) -> Result<()>;
 
-    /// Records a job durably and puts it into the queue, or parks it until its turn comes in its group, unless `most`
-    /// jobs wait already. With a limit over a thousand, an earlier count will do: of the last second, or of the last
-    /// ten if at 5,000 jobs a second the queue could not be full since.
+    /// Records a job durably, unless `most` jobs wait already. It goes into the queue with
+    /// [`begin`](Store::begin) at the latest, for which its ack need not wait. With a limit over a thousand, an
+    /// earlier count will do: of the last second, or of the last ten if at 5,000 jobs a second the queue could not be
+    /// full since.
     fn put(&self, id: Id, input: &Input, most: usize, now: Time) -> Result<Put>;
+
+    /// Puts what was recorded here into the queue, or parks it until its turn comes in its group. What nobody does
+    /// that for is [unfinished](Store::unfinished).
+    fn begin(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Looks a job up.
     fn find(&self, id: Id) -> Result<Option<Found>>;

@@ -61,6 +61,7 @@ macro_rules! suite {
             waits_that_a_clock_began_that_was_ahead_begin_anew
             who_was_accepted_by_a_clock_that_was_ahead_has_a_turn_now
             a_queue_is_full_when_as_many_wait_as_may
+            a_job_is_there_from_its_record_on_and_begins_later
             nothing_that_a_lost_slots_holder_does_has_an_effect
             a_course_of_any_length_is_found_as_it_was_saved_last
             what_steps_have_come_to_is_there_in_its_order_whatever_else_is_stored
@@ -120,18 +121,26 @@ pub fn put(store: &dyn Store) -> Due {
 
 pub fn put_input(store: &dyn Store, input: &Input) -> Due {
     let id = Id::new(&Native);
-    assert_eq!(store.put(id, input, usize::MAX, now()).unwrap(), Put::New);
+    put_as(store, id, input);
     Due::first(id)
+}
+
+pub fn put_as(store: &dyn Store, id: Id, input: &Input) {
+    assert_eq!(store.put(id, input, usize::MAX, now()).unwrap(), Put::New);
+    store.begin().unwrap();
 }
 
 /// What comes of recording a job that may be known.
 pub fn again(store: &dyn Store, input: &Input) -> Put {
-    store.put(Id::new(&Native), input, usize::MAX, now()).unwrap()
+    let put = store.put(Id::new(&Native), input, usize::MAX, now()).unwrap();
+    store.begin().unwrap();
+    put
 }
 
 /// Whether a store takes no more than so many waiting jobs.
 pub fn is_full(store: &dyn Store, most: usize, now: Time) -> bool {
     let put = store.put(Id::new(&Native), &input(), most, now).unwrap();
+    store.begin().unwrap();
     assert!([Put::New, Put::Full].contains(&put));
     put == Put::Full
 }
@@ -284,7 +293,7 @@ pub fn a_job_with_a_delay_waits_from_its_ack_on<F: Fixture>() {
         let delay = Delay::new(SECOND * seconds).unwrap();
         let id = Id::new(&Native);
         let input = Input { delay, ..input() };
-        assert_eq!(store.put(id, &input, usize::MAX, now()).unwrap(), Put::New);
+        put_as(&*store, id, &input);
         let due = Due::new(id, &input);
         assert_eq!(due.time, id.created() + SECOND * seconds);
         let is_due = |now| store.look(now, 9, false).unwrap().due == [due];
@@ -355,6 +364,25 @@ pub fn who_was_accepted_by_a_clock_that_was_ahead_has_a_turn_now<F: Fixture>() {
     let due = put(&*store);
     let outlook = store.look(Time(due.time.0 - 86_400_000), 9, false).unwrap();
     assert_eq!(outlook.due, [due]);
+}
+
+pub fn a_job_is_there_from_its_record_on_and_begins_later<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    for input in [input(), with_key("one"), of_group("group")] {
+        let id = Id::new(&Native);
+        let waiting = store.counts().unwrap().waiting;
+        assert_eq!(store.put(id, &input, usize::MAX, now()).unwrap(), Put::New);
+        for _ in 0..2 {
+            let found = store.find(id).unwrap().unwrap();
+            assert_eq!((found.place, found.state()), (Place::Queue, State::Queued));
+            assert_eq!(listed(&*store, Some(State::Queued), None)[0], id);
+            assert_eq!(store.counts().unwrap().waiting, waiting + 1);
+            assert!(is_full(&*store, waiting + 1, now()));
+            store.begin().unwrap();
+            assert!(due(&*store).contains(&id));
+        }
+    }
 }
 
 pub fn a_queue_is_full_when_as_many_wait_as_may<F: Fixture>() {
@@ -723,7 +751,7 @@ pub fn jobs_are_listed_in_pages_in_either_order<F: Fixture>() {
     let jobs = (0..60).map(|n| {
         let id = Id::at(Time(now().0 - n % 4 * 3_600_000 - random(1 << (n % 24))), &Native);
         let worker = if n % 3 == 0 { "demo" } else { "other" };
-        assert_eq!(store.put(id, &input_of(worker), usize::MAX, now()).unwrap(), Put::New);
+        put_as(&*store, id, &input_of(worker));
         if n % 2 == 0 {
             let mut job = claim(&*store, &slot, Due::first(id));
             end(&mut job, if n % 4 == 0 { State::Failed } else { State::Succeeded });
@@ -1014,7 +1042,7 @@ pub fn a_group_has_the_order_of_its_acks_whatever_the_clock_says<F: Fixture>() {
     let ids: Vec<_> = (0..40)
         .map(|n| {
             let id = Id::at(Time(now().0 - n % 7 * hour), &Native);
-            assert_eq!(store.put(id, &of_group("group"), usize::MAX, now()).unwrap(), Put::New);
+            put_as(&*store, id, &of_group("group"));
             id
         })
         .collect();
@@ -1031,7 +1059,7 @@ pub fn a_job_has_its_turn_until_it_has_ended_whatever_it_waits_for<F: Fixture>()
     let slot = enter(&*store);
     let delayed = Input { delay: Delay::new(KEEP).unwrap(), ..of_group("group") };
     let id = Id::new(&Native);
-    store.put(id, &delayed, usize::MAX, now()).unwrap();
+    put_as(&*store, id, &delayed);
     let next = put_input(&*store, &delayed).id;
     let last = put_input(&*store, &of_group("group")).id;
     assert!(due(&*store).is_empty());

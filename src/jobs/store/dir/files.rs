@@ -96,9 +96,18 @@ impl<F: Folder> Files<F> {
         result
     }
 
-    /// Writes a file that nobody else writes.
+    /// Writes a file that nobody else writes, and syncs it if that is asked for.
     pub fn create(&self, path: &str, bytes: &[u8], sync: bool) -> Result<()> {
-        self.folder.create(path, bytes, sync).map_err(|error| {
+        let file = self.create_open(path, bytes)?;
+        if sync {
+            self.sync_open(path, &file).inspect_err(|_| drop(self.folder.remove(path)))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file that nobody else writes, which stays open.
+    pub fn create_open(&self, path: &str, bytes: &[u8]) -> Result<F::File> {
+        self.folder.create(path, bytes).map_err(|error| {
             if error.kind() != ErrorKind::AlreadyExists {
                 let _ = self.folder.remove(path);
             }
@@ -106,9 +115,14 @@ impl<F: Folder> Files<F> {
         })
     }
 
+    /// Syncs a file that is open, which was at this path.
+    pub fn sync_open(&self, path: &str, file: &F::File) -> Result<()> {
+        self.folder.sync_file(file).map_err(|error| self.failed("syncing", path, error))
+    }
+
     /// Writes a file durably, unless there is one.
     pub fn create_if_none(&self, path: &str) -> Result<()> {
-        match self.folder.create(path, b"", true) {
+        match self.folder.create(path, b"").and_then(|file| self.folder.sync_file(&file)) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 Err(self.failed("writing", path, error))
             }
@@ -152,7 +166,8 @@ impl<F: Folder> Files<F> {
             Err(_) => match self
                 .folder
                 .read(from, 0, usize::MAX)
-                .and_then(|file| self.folder.create(to, &file, true))
+                .and_then(|bytes| self.folder.create(to, &bytes))
+                .and_then(|file| self.folder.sync_file(&file))
             {
                 Ok(()) => Ok(true),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),

@@ -25,6 +25,9 @@ pub struct About {
 /// A folder on a disk. Errors have the kinds `NotFound`, `AlreadyExists`, `DirectoryNotEmpty`,
 /// `NotADirectory` where they apply, as `std::fs` has them.
 pub trait Folder {
+    /// A file that is open.
+    type File;
+
     /// The path of the folder itself, for messages.
     fn root(&self) -> &str;
 
@@ -34,8 +37,11 @@ pub trait Folder {
     /// The bytes of a file from there on, about this many or all there are.
     fn read(&self, path: &str, from: u64, most: usize) -> io::Result<Vec<u8>>;
 
-    /// Writes a file that must not be there yet, and syncs it if that is asked for.
-    fn create(&self, path: &str, bytes: &[u8], sync: bool) -> io::Result<()>;
+    /// Writes a file that must not be there yet.
+    fn create(&self, path: &str, bytes: &[u8]) -> io::Result<Self::File>;
+
+    /// Syncs a file, wherever it is by now.
+    fn sync_file(&self, file: &Self::File) -> io::Result<()>;
 
     /// Writes these bytes at these places of a file that must be there, and syncs them if that is asked for.
     fn overwrite(&self, path: &str, parts: &[(&[u8], u64)], sync: bool) -> io::Result<()>;

@@ -24,6 +24,8 @@ impl Mounted {
 }
 
 impl Folder for Mounted {
+    type File = File;
+
     fn root(&self) -> &str {
         &self.root
     }
@@ -40,10 +42,14 @@ impl Folder for Mounted {
         Ok(bytes)
     }
 
-    fn create(&self, path: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+    fn create(&self, path: &str, bytes: &[u8]) -> io::Result<File> {
         let mut file = File::create_new(self.at(path))?;
         file.write_all(bytes)?;
-        if sync { file.sync_all() } else { Ok(()) }
+        Ok(file)
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
     }
 
     fn overwrite(&self, path: &str, parts: &[(&[u8], u64)], sync: bool) -> io::Result<()> {

@@ -75,6 +75,8 @@ impl Mounted {
 }
 
 impl Folder for Mounted {
+    type File = Descriptor;
+
     fn root(&self) -> &str {
         &self.root
     }
@@ -107,10 +109,14 @@ impl Folder for Mounted {
         Ok(bytes)
     }
 
-    fn create(&self, path: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+    fn create(&self, path: &str, bytes: &[u8]) -> io::Result<Descriptor> {
         let file = self.open(path, OpenFlags::CREATE | OpenFlags::EXCLUSIVE, DescriptorFlags::WRITE)?;
         write(&file, bytes, 0)?;
-        if sync { file.sync().map_err(error) } else { Ok(()) }
+        Ok(file)
+    }
+
+    fn sync_file(&self, file: &Descriptor) -> io::Result<()> {
+        file.sync().map_err(error)
     }
 
     fn overwrite(&self, path: &str, parts: &[(&[u8], u64)], sync: bool) -> io::Result<()> {

@@ -2,7 +2,7 @@
 //! happen once is a rename, which only one of many can win.
 //!
 //! ```text
-//! fresh/ID               a job that is being recorded; it is not acknowledged yet
+//! fresh/ID               a job that is being recorded; it goes into the queue after its ack
 //! queue/…  outbox/…      waiting jobs; see queue.rs
 //! slots/ROLE.SIGN/ID     the claims of a slot; see slots.rs (`ID.tell`: somebody is told of its end)
 //! done/ID                a job that has ended, and all have been told
@@ -17,8 +17,7 @@
 //! where/ID               where a job waits, if not under the time at which it was accepted
 //! ended/…  totals/…      what has ended when; see ended.rs
 //! waiters/…              clients that wait for an answer
-//! made                   a file that says that all this is there
-//! length                 how many jobs waited when, if they are many
+//! length                 how many jobs waited when; where it is, all the others are
 //! tmp/                   what is being written
 //! damaged/               what made no sense, set aside
 //! ```
@@ -48,7 +47,7 @@ mod slots;
 mod tree;
 mod waiters;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -60,6 +59,7 @@ use super::{
 use crate::jobs::fault;
 use crate::jobs::host::Host;
 use crate::jobs::job::{Id, Input, Job, Recorded, Run, State};
+use crate::jobs::options::Group;
 use crate::jobs::time::Time;
 use files::{BEGINNING, Files};
 use folder::Folder;
@@ -76,9 +76,6 @@ const FOLDERS: [&str; 19] = [
     "tmp", "fresh", "queue", "outbox", "turns", "groups", "joining", "done", "gone", "jobs", "keys", "marks",
     "list", "retries", "where", "ended", "totals", "waiters", "damaged",
 ];
-
-/// What a store has that was made as a whole.
-const MADE: &str = "made";
 
 /// How long and how often, at least, a job is looked for that exists and is in none of its places: a host may stop in
 /// the middle of a look.
@@ -97,8 +94,14 @@ const KEPT: u64 = 16 * 1024;
 /// A store in a folder.
 pub struct Dir<F> {
     files: Files<F>,
+    /// What was recorded here and is not in the queue yet.
+    recorded: RefCell<Vec<(Due, Option<Group>)>>,
     /// It was made as a whole, as far as this invocation knows.
     is_made: Cell<bool>,
+    /// The note of the queue's length, if it has just been read.
+    note: RefCell<Option<Vec<u8>>>,
+    /// Until when that note is new enough, as far as this invocation knows.
+    note_stays: Cell<Duration>,
 }
 
 impl Dir<Mounted> {
@@ -110,7 +113,14 @@ impl Dir<Mounted> {
 
 impl<F: Folder> Dir<F> {
     pub fn new(folder: F, host: Rc<dyn Host>) -> Dir<F> {
-        Dir { files: Files::new(folder, host), is_made: Cell::default() }
+        let files = Files::new(folder, host);
+        Dir {
+            files,
+            recorded: RefCell::default(),
+            is_made: Cell::default(),
+            note: RefCell::default(),
+            note_stays: Cell::default(),
+        }
     }
 
     /// Makes what is missing, durably, and at last the file that says so.
@@ -120,18 +130,27 @@ impl<F: Folder> Dir<F> {
         }
         self.files.make_slots()?;
         self.files.sync(".")?;
-        self.files.append(MADE, b"")?;
+        if !self.files.exists(queue::LENGTH)? {
+            self.note_length(self.length_of(queue::FOLDERS[0])?, self.files.host().wall())?;
+        }
         self.is_made.set(true);
         Ok(())
     }
 
     /// Makes what is missing, unless nothing is.
     fn make_once(&self) -> Result<()> {
-        if self.is_made.get() || self.files.exists(MADE)? {
-            self.is_made.set(true);
+        if self.is_made.get() {
             return Ok(());
         }
-        self.make()
+        // That is asked next.
+        let note = self.files.read(queue::LENGTH)?;
+        let is_made = note.is_some();
+        self.note.replace(note);
+        if !is_made {
+            return self.make();
+        }
+        self.is_made.set(true);
+        Ok(())
     }
 
     /// Does something again, if it fails in a store that lacks folders, as one restored from a backup may.
@@ -152,7 +171,7 @@ impl<F: Folder> Dir<F> {
     /// Records a job as a file in `fresh`; `None` if somebody else has taken its key meanwhile.
     fn record(&self, id: Id, input: &Input) -> Result<Option<()>> {
         let fresh = path("fresh", id);
-        self.files.create(&fresh, &record::new_file(input), false)?;
+        let file = self.files.create_open(&fresh, &record::new_file(input))?;
         self.files.link(&fresh, &path("jobs", id))?;
         self.files.list_new(id, &input.worker, &fresh)?;
         if let Some(key) = &input.key
@@ -163,20 +182,20 @@ impl<F: Folder> Dir<F> {
         if let Some(group) = &input.group {
             self.join(&fresh, id, group)?;
         }
-        self.files.sync(&fresh)?; // With all its names.
+        self.files.sync_open(&fresh, &file)?; // With all its names.
         Ok(Some(()))
     }
 
-    /// Puts a job that is recorded into the queue, unless somebody has: whether it was still there.
-    fn begin(&self, id: Id, input: &Input) -> Result<bool> {
-        let (fresh, due) = (path("fresh", id), Due::new(id, input));
-        let begun = match &input.group {
+    /// Puts a job that is recorded into the queue, unless somebody has.
+    fn enqueue(&self, due: Due, group: Option<&Group>) -> Result<()> {
+        let fresh = path("fresh", due.id);
+        let queued = match group {
             Some(group) => self.queue_in_turn(&fresh, due, group),
             None => self.queue(&fresh, due, self.files.host().wall()),
         };
-        match begun {
-            Err(StoreError::Lost) => Ok(false),
-            result => result.map(|()| true),
+        match queued {
+            Err(StoreError::Lost) => Ok(()),
+            result => result,
         }
     }
 
@@ -220,7 +239,7 @@ impl<F: Folder> Dir<F> {
         // Whoever used it first may be about to sync it, or have died.
         if let Some(input) = &input {
             match self.finish_joining(&path("fresh", id), id, input) {
-                Ok(()) => drop(self.begin(id, input)?),
+                Ok(()) => self.enqueue(Due::new(id, input), input.group.as_ref())?,
                 Err(StoreError::Lost) => {}
                 Err(error) => return Err(error),
             }
@@ -464,12 +483,19 @@ impl<F: Folder> Store for Dir<F> {
                     return Err(error);
                 }
             }
-            if !self.begin(id, input)? && self.find(id)?.is_none() {
-                return Err(StoreError::Lost);
-            }
+            self.recorded.borrow_mut().push((Due::new(id, input), input.group.clone()));
             fault::point("recorded");
             Ok(Put::New)
         })
+    }
+
+    fn begin(&self) -> Result<()> {
+        let mut recorded = self.recorded.borrow_mut();
+        while let Some((due, group)) = recorded.first() {
+            self.enqueue(*due, group.as_ref())?;
+            recorded.remove(0);
+        }
+        Ok(())
     }
 
     fn find(&self, id: Id) -> Result<Option<Found>> {
@@ -768,7 +794,7 @@ impl<F: Folder> Store for Dir<F> {
     }
 
     fn counts(&self) -> Result<Counts> {
-        let [waiting, untold] = queue::FOLDERS.map(|folder| self.length_of(folder));
+        let (waiting, untold) = (self.waiting(), self.length_of(queue::FOLDERS[1]));
         let (ended, given_up) = (self.files.ended()?, self.files.targets_untold()?);
         let waiting = waiting?.saturating_sub(super::cancelled(self)?);
         let mut counts = Counts { waiting, running: 0, untold: untold?, drains: 0, ended, given_up };
@@ -792,8 +818,7 @@ impl<F: Folder> Store for Dir<F> {
 impl<F: Folder> Dir<F> {
     /// Whether as many jobs wait as may.
     fn is_full(&self, most: usize, now: Time) -> Result<bool> {
-        Ok(self.is_queue_full(most, now)?
-            && self.length_of(queue::FOLDERS[0])?.saturating_sub(super::cancelled(self)?) >= most)
+        Ok(self.is_queue_full(most, now)? && self.waiting()?.saturating_sub(super::cancelled(self)?) >= most)
     }
 
     /// Makes sure that a job stays where it is, or goes where it has gone since.
@@ -872,7 +897,7 @@ impl<F: Folder> Dir<F> {
             }
         }
         self.finish_joining(&fresh, id, &input)?;
-        self.begin(id, &input).map(drop)
+        self.enqueue(Due::new(id, &input), input.group.as_ref())
     }
 
     /// Lets a claimed job that has begun again join its group as the last one.

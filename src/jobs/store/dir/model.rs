@@ -286,6 +286,9 @@ impl Model {
 }
 
 impl Folder for Model {
+    /// Its node.
+    type File = usize;
+
     fn root(&self) -> &str {
         "/model"
     }
@@ -310,15 +313,17 @@ impl Folder for Model {
         }
     }
 
-    fn create(&self, path: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+    fn create(&self, path: &str, bytes: &[u8]) -> io::Result<usize> {
         let file = Node::File { bytes: Vec::new(), kept: Vec::new(), changed: 0 };
         let node = self.state("create", path)?.make(path, file)?;
         if !bytes.is_empty() {
             self.state("write", path)?.file(node)?.extend_from_slice(bytes);
         }
-        if sync {
-            self.state("sync", path)?.sync(node);
-        }
+        Ok(node)
+    }
+
+    fn sync_file(&self, node: &usize) -> io::Result<()> {
+        self.state("sync", "")?.sync(*node);
         Ok(())
     }
 
@@ -503,9 +508,9 @@ mod tests {
     fn operations_fail_as_they_do_on_a_disk() {
         let (_, model) = model();
         let kind = |result: io::Result<()>| result.unwrap_err().kind();
-        model.create("a/x", b"1", false).unwrap();
-        assert_eq!(kind(model.create("a/x", b"2", false)), ErrorKind::AlreadyExists);
-        assert_eq!(kind(model.create("c/x", b"2", false)), ErrorKind::NotFound);
+        model.create("a/x", b"1").unwrap();
+        assert_eq!(kind(model.create("a/x", b"2").map(drop)), ErrorKind::AlreadyExists);
+        assert_eq!(kind(model.create("c/x", b"2").map(drop)), ErrorKind::NotFound);
         assert_eq!(kind(model.rename("a/y", "a/z")), ErrorKind::NotFound);
         assert_eq!(kind(model.remove_folder("a")), ErrorKind::DirectoryNotEmpty);
         assert_eq!(kind(model.rename("b", "a")), ErrorKind::DirectoryNotEmpty);
@@ -525,7 +530,7 @@ mod tests {
     #[test]
     fn what_is_not_synced_may_be_lost_and_what_is_may_not() {
         let (disk, model) = model();
-        model.create("a/x", b"", false).unwrap();
+        model.create("a/x", b"").unwrap();
         assert_eq!(names(&disk), ["", "a/x"]);
         model.sync("a/x").unwrap();
         assert_eq!(names(&disk), ["a/x"]);
@@ -541,22 +546,23 @@ mod tests {
     #[test]
     fn a_file_is_synced_with_its_names_and_their_folders() {
         let (disk, model) = model();
-        model.create("a/x", b"1", false).unwrap();
+        let file = model.create("a/x", b"1").unwrap();
         model.make_folder("a/new").unwrap();
         model.link("a/x", "a/new/y").unwrap();
         model.rename("a/new", "b/new").unwrap();
-        model.sync("a/x").unwrap();
+        model.sync_file(&file).unwrap();
         assert_eq!(names(&disk), ["a/x b/new/y"]);
         // A folder that is lost takes along what is in it.
         model.make_folder("b/other").unwrap();
-        model.create("b/other/z", b"", false).unwrap();
+        model.create("b/other/z", b"").unwrap();
         assert_eq!(names(&disk), ["a/x b/new/y", "a/x b/new/y b/other/z"]);
     }
 
     #[test]
     fn bytes_are_torn_by_sectors() {
         let (disk, model) = model();
-        model.create("a/x", &[1; 1024], true).unwrap();
+        let file = model.create("a/x", &[1; 1024]).unwrap();
+        model.sync_file(&file).unwrap();
         let node = disk.state().find("a/x").unwrap();
         disk.state().file(node).unwrap().fill(2);
         let contents: Vec<_> =

@@ -15,7 +15,7 @@
 //! are the buckets, so that there are few of them (a timing wheel, made of folders). Whoever looks first
 //! when a bucket's time has come moves its jobs on, into narrower ones and at last into the queue itself.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::time::Duration;
 
 use super::folder::Folder;
@@ -36,7 +36,7 @@ const MOVED: usize = 1000;
 /// With a limit up to this, the queue is counted for every answer.
 const COUNTED: usize = 1000;
 
-/// How many jobs a queue has at least whose length is noted.
+/// How many jobs a queue has at least whose length is noted before an answer, not after it.
 const LONG: usize = 100;
 
 /// How old a note may be while the queue is far from full, and in any case.
@@ -48,6 +48,9 @@ const FASTEST: u64 = 5000;
 
 /// What follows the id of a job that runs in an instance of its own.
 const ALONE: &str = "alone";
+
+/// The file that says how many jobs waited when. It is made last of all.
+pub const LENGTH: &str = "length";
 
 /// The bucket whose time never comes by itself.
 pub const PARKED: &str = "queue/parked.bucket";
@@ -322,6 +325,19 @@ impl<F: Folder> Dir<F> {
         Ok(length)
     }
 
+    /// How many jobs wait, with those that are about to go into the queue.
+    pub fn waiting(&self) -> Result<usize> {
+        let fresh = self.files.names("fresh")?;
+        let mut fresh: HashSet<_> = fresh.iter().map(String::as_str).collect();
+        let names = self.files.names(FOLDERS[0])?;
+        if !fresh.is_empty() {
+            for id in names.iter().filter_map(|name| name.rsplit('.').next()) {
+                fresh.remove(id); // It has just been moved.
+            }
+        }
+        Ok(self.length_of_names(FOLDERS[0], &names)? + fresh.len())
+    }
+
     /// Whether as many jobs wait as may.
     pub fn is_queue_full(&self, limit: usize, now: Time) -> Result<bool> {
         if limit > COUNTED
@@ -332,37 +348,41 @@ impl<F: Folder> Dir<F> {
                 return Ok(length >= limit);
             }
         }
-        let length = self.length_of(FOLDERS[0])?;
+        let length = self.waiting()?;
         if limit > COUNTED && length >= LONG {
             self.note_length(length, now)?;
         }
         Ok(length >= limit)
     }
 
-    /// Counts a long queue anew after an answer, so that no request must before its own.
+    /// Counts the queue anew after an answer, so that no request must before its own.
     fn renew_note(&self, names: &[String], now: Time) -> Result<()> {
-        if names.len() < LONG && !names.iter().any(|name| is_bucket(name)) {
-            return Ok(()); // It is soon counted, if anybody asks.
+        let elapsed = self.files.host().elapsed();
+        if elapsed < self.note_stays.get() {
+            return Ok(());
         }
-        match self.noted_length(now)? {
-            Some((_, age)) if age > NOTE_AGE / 2 => {
-                self.note_length(self.length_of_names(FOLDERS[0], names)?, now)
+        let age = match self.noted_length(now)? {
+            Some((_, age)) if age < NOTE_AGE / 2 => age,
+            _ => {
+                self.note_length(self.length_of_names(FOLDERS[0], names)?, now)?;
+                Duration::ZERO
             }
-            _ => Ok(()),
-        }
+        };
+        self.note_stays.set(elapsed + NOTE_AGE / 2 - age);
+        Ok(())
     }
 
-    fn note_length(&self, length: usize, now: Time) -> Result<()> {
-        match length {
-            LONG.. => self.files.write("length", format!("{length} {}", now.0).as_bytes(), false),
-            _ => self.files.remove_if_any("length"),
-        }
+    pub fn note_length(&self, length: usize, now: Time) -> Result<()> {
+        self.files.write(LENGTH, format!("{length} {}", now.0).as_bytes(), false)
     }
 
     /// How many jobs waited when that was noted, and how long ago it was. A note from a time to come tells
     /// nothing.
     fn noted_length(&self, now: Time) -> Result<Option<(usize, Duration)>> {
-        let note = self.files.read("length")?;
+        let note = match self.note.take() {
+            None => self.files.read(LENGTH)?,
+            note => note,
+        };
         Ok(note.and_then(|text| {
             let text = String::from_utf8(text).ok()?;
             let (length, time) = text.split_once(' ')?;

@@ -339,7 +339,7 @@ fn folders_of_lists_go_with_the_last_job() {
     let slot = enter(&*store);
     let ids: Vec<_> = (1..20).map(|n| Id::at(Time(now().0 - n * 3_600_000), &Native)).collect();
     for id in &ids {
-        store.put(*id, &input(), usize::MAX, now()).unwrap();
+        put_as(&*store, *id, &input());
     }
     let id = done(&*store, &slot);
     let folders =
