@@ -25,9 +25,9 @@ wasmcloud-component: tools ## set up, and build for wasmCloud with PostgreSQL
 
 test: test-tools build ## set up, build, and run all tests
 	@rm -rf target/hosts
-	HISTORIES=$${HISTORIES:-50000} cargo test --locked --quiet --lib
+	HISTORIES=$${HISTORIES:-20000} cargo test --locked --quiet --lib
 	cargo test --locked --quiet --test all
-	REUSE=1 cargo test --locked --quiet --test all -- --skip ::wash --skip ::spin --skip languages --skip readme
+	REUSE=1 cargo test --locked --quiet --test all -- --test-threads 4 --skip ::wash --skip ::spin --skip languages --skip readme
 	cargo test --locked --quiet --doc
 
 build: tools ## build the component and the examples, in target/wasm32-wasip2/release

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::host::{Folder, Kind, Setup, on_every_host_with_a_folder, with_every_store};
+use crate::host::{Folder, Kind, Setup, on_every_host, on_every_host_with_a_folder, with_every_store};
 use crate::jobs::{Client, JSON, component, id};
 use crate::storage::Storage;
 use crate::wire::Connection;
@@ -221,6 +221,28 @@ with_every_store! {
         "yes".into()
     }
 
+    fn jobs_are_kept_as_long_as_they_should_be(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0).variable("AFTERACK_KEEP", "2s").start();
+        let client = Client(&host);
+        let ack = client.post(&format!("{JSON}Idempotency-Key: k\r\n"), r#"{"steps":1,"step_ms":0}"#);
+        let id = ack.json()["id"].as_str().unwrap().to_owned();
+        client.wait_for(&id, "succeeded");
+        let begun = std::time::Instant::now();
+        while client.get(&format!("/jobs/{id}")).status == 200 {
+            assert!(begun.elapsed().as_secs() < 20, "it is still there");
+            client.job(r#"{"steps":1,"step_ms":0}"#);
+            thread::sleep(std::time::Duration::from_millis(200));
+        }
+        assert!(begun.elapsed().as_secs_f64() > 1.5, "it went after {:?}", begun.elapsed());
+        let storage = Storage::of(kind, &data.0);
+        assert!(!storage.jobs().contains(&id));
+        assert_eq!(storage.keys(), 0);
+        "yes".into()
+    }
+}
+
+on_every_host! {
     fn pages_of_named_origins_may_use_it(kind: Kind) -> String {
         let data = Folder::new();
         let host = component(kind, &data.0)
@@ -320,26 +342,6 @@ with_every_store! {
         Client(&host).get(&events.replace("/events", "")).problem(401);
         Client(&host).get(&events.replace("/events", "/output")).problem(401);
         Client(&host).request("POST", &format!("/jobs/{job}/ticket")).problem(401);
-        "yes".into()
-    }
-
-    fn jobs_are_kept_as_long_as_they_should_be(kind: Kind) -> String {
-        let data = Folder::new();
-        let host = component(kind, &data.0).variable("AFTERACK_KEEP", "2s").start();
-        let client = Client(&host);
-        let ack = client.post(&format!("{JSON}Idempotency-Key: k\r\n"), r#"{"steps":1,"step_ms":0}"#);
-        let id = ack.json()["id"].as_str().unwrap().to_owned();
-        client.wait_for(&id, "succeeded");
-        let begun = std::time::Instant::now();
-        while client.get(&format!("/jobs/{id}")).status == 200 {
-            assert!(begun.elapsed().as_secs() < 20, "it is still there");
-            client.job(r#"{"steps":1,"step_ms":0}"#);
-            thread::sleep(std::time::Duration::from_millis(200));
-        }
-        assert!(begun.elapsed().as_secs_f64() > 1.5, "it went after {:?}", begun.elapsed());
-        let storage = Storage::of(kind, &data.0);
-        assert!(!storage.jobs().contains(&id));
-        assert_eq!(storage.keys(), 0);
         "yes".into()
     }
 }

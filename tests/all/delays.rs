@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::host::{Folder, Kind, with_every_store};
+use crate::host::{Folder, Kind, on_every_host, with_every_store};
 use crate::jobs::{Client, JSON, SHORT, component, id};
 use crate::storage::Storage;
 use crate::wire::Connection;
@@ -68,7 +68,9 @@ with_every_store! {
         client.wait_for(&job, "succeeded");
         "yes".into()
     }
+}
 
+on_every_host! {
     fn a_delay_is_a_number_of_seconds_and_a_part_of_the_request(kind: Kind) -> String {
         let data = Folder::new();
         let host = component(kind, &data.0).start();

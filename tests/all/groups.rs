@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::crashes::{Random, wait_until_idle};
-use crate::host::{Folder, Kind, with_every_store};
+use crate::host::{Folder, Kind, on_every_host, with_every_store};
 use crate::jobs::{Client, JSON, SHORT, component, id, request};
 use crate::storage::Storage;
 use crate::wire::Connection;
@@ -107,7 +107,7 @@ with_every_store! {
         let mut random = Random(kind as u64 + 7);
         let mut ids = [Vec::new(), Vec::new()];
         let start = || component(kind, &data.0).variable("AFTERACK_LEASE", "1s").start();
-        for _ in 0..5 {
+        for _ in 0..kind.rounds(5, 3) {
             let hosts = [start(), start()];
             let address = hosts[0].address;
             let client = thread::spawn(move || {
@@ -149,6 +149,28 @@ with_every_store! {
         "yes".into()
     }
 
+    /// As they were accepted, not as they failed.
+    fn a_retry_of_all_keeps_the_order_of_a_group(kind: Kind) -> String {
+        let data = Folder::new();
+        let start = |attempts| component(kind, &data.0).variable("AFTERACK_ATTEMPTS", attempts).start();
+        let host = start(1);
+        let input = r#"{"steps":1,"step_ms":0,"failures":1}"#;
+        let ids: Vec<_> = (0..6).map(|_| id(&Client(&host).post(&group("a"), input))).collect();
+        for job in &ids {
+            Client(&host).wait_for(job, "failed");
+        }
+        wait_until_idle(&host);
+        host.kill();
+        let host = start(2);
+        assert_eq!(Client(&host).request("POST", "/jobs/retry?state=failed").json()["retried"], 6);
+        let jobs: Vec<_> = ids.iter().map(|job| Client(&host).wait_for(job, "succeeded")).collect();
+        let ends: Vec<_> = jobs.iter().map(|job| time(job, "finished")).collect();
+        assert!(ends.is_sorted(), "{ends:?}");
+        "yes".into()
+    }
+}
+
+on_every_host! {
     fn a_group_has_a_name_that_can_be_seen_and_is_a_part_of_the_request(kind: Kind) -> String {
         let data = Folder::new();
         let host = component(kind, &data.0).start();
@@ -169,26 +191,6 @@ with_every_store! {
         post("b").problem(422);
         wait_until_idle(&host);
         assert_eq!(Storage::of(kind, &data.0).groups(), 0);
-        "yes".into()
-    }
-
-    /// As they were accepted, not as they failed.
-    fn a_retry_of_all_keeps_the_order_of_a_group(kind: Kind) -> String {
-        let data = Folder::new();
-        let start = |attempts| component(kind, &data.0).variable("AFTERACK_ATTEMPTS", attempts).start();
-        let host = start(1);
-        let input = r#"{"steps":1,"step_ms":0,"failures":1}"#;
-        let ids: Vec<_> = (0..6).map(|_| id(&Client(&host).post(&group("a"), input))).collect();
-        for job in &ids {
-            Client(&host).wait_for(job, "failed");
-        }
-        wait_until_idle(&host);
-        host.kill();
-        let host = start(2);
-        assert_eq!(Client(&host).request("POST", "/jobs/retry?state=failed").json()["retried"], 6);
-        let jobs: Vec<_> = ids.iter().map(|job| Client(&host).wait_for(job, "succeeded")).collect();
-        let ends: Vec<_> = jobs.iter().map(|job| time(job, "finished")).collect();
-        assert!(ends.is_sorted(), "{ends:?}");
         "yes".into()
     }
 }

@@ -32,6 +32,11 @@ impl Kind {
         matches!(self, Kind::Spin | Kind::SpinPostgres)
     }
 
+    /// So many rounds, or fewer on wash, which compiles for seconds at every start.
+    pub fn rounds(self, usual: usize, on_wash: usize) -> usize {
+        if self.is_wash() { on_wash } else { usual }
+    }
+
     pub fn has_postgres(self) -> bool {
         matches!(self, Kind::WashPostgres | Kind::SpinPostgres)
     }

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::crashes::Random;
-use crate::host::{Folder, Kind, on_every_host_with_a_folder, with_every_store};
+use crate::host::{Folder, Kind, on_every_host, on_every_host_with_a_folder, with_every_store};
 use crate::jobs::{Client, JSON, component};
 use crate::storage::Storage;
 use crate::wire::Connection;
@@ -36,36 +36,6 @@ with_every_store! {
         }
         assert_eq!(fs::read_to_string(folder.0.join("secret")).unwrap(), "secret");
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 2);
-        "yes".into()
-    }
-
-    fn bodies_and_headers_that_are_wrong_are_refused(kind: Kind) -> String {
-        let data = Folder::new();
-        let host = component(kind, &data.0).variable("AFTERACK_BODY", "1KiB").start();
-        let client = Client(&host);
-        // As long as it may be, and one byte longer.
-        let padded = |length: usize| format!("{}{}", r#"{"steps":1,"step_ms":0}"#, " ".repeat(length - 23));
-        assert_eq!(client.post(JSON, &padded(1024)).status, 202);
-        assert!(client.post(JSON, &padded(1025)).problem(413).contains("1024"));
-        let mut chunked = Connection::open(host.address);
-        chunked.send("POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
-        chunked.send(format!("401\r\n{}\r\n0\r\n\r\n", padded(1025)));
-        chunked.response("POST").problem(413);
-        // Cut off half-way: nothing is recorded.
-        let jobs = || Storage::of(kind, &data.0).jobs().len();
-        let before = jobs();
-        let mut cut = Connection::open(host.address);
-        cut.send("POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"steps\":");
-        cut.reset();
-        for header in [&b"Notify: \xff\xfe"[..], b"Content-Type: \xff", b"Prefer: \xff", b"Last-Event-ID: \xff", b"Idempotency-Key: \xff"] {
-            let mut connection = Connection::open(host.address);
-            connection.send(b"POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n");
-            connection.send([header, b"\r\n\r\nnull"].concat());
-            // Spin answers itself what is no text.
-            let expected = if kind.is_spin() { 500 } else { 400 };
-            assert_eq!(connection.response("POST").status, expected, "{}", String::from_utf8_lossy(header));
-        }
-        assert_eq!(jobs(), before);
         "yes".into()
     }
 
@@ -114,6 +84,38 @@ with_every_store! {
             let name = entry.unwrap().file_name().into_string().unwrap();
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || "_-.".contains(c)), "{name}");
         }
+        "yes".into()
+    }
+}
+
+on_every_host! {
+    fn bodies_and_headers_that_are_wrong_are_refused(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0).variable("AFTERACK_BODY", "1KiB").start();
+        let client = Client(&host);
+        // As long as it may be, and one byte longer.
+        let padded = |length: usize| format!("{}{}", r#"{"steps":1,"step_ms":0}"#, " ".repeat(length - 23));
+        assert_eq!(client.post(JSON, &padded(1024)).status, 202);
+        assert!(client.post(JSON, &padded(1025)).problem(413).contains("1024"));
+        let mut chunked = Connection::open(host.address);
+        chunked.send("POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        chunked.send(format!("401\r\n{}\r\n0\r\n\r\n", padded(1025)));
+        chunked.response("POST").problem(413);
+        // Cut off half-way: nothing is recorded.
+        let jobs = || Storage::of(kind, &data.0).jobs().len();
+        let before = jobs();
+        let mut cut = Connection::open(host.address);
+        cut.send("POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"steps\":");
+        cut.reset();
+        for header in [&b"Notify: \xff\xfe"[..], b"Content-Type: \xff", b"Prefer: \xff", b"Last-Event-ID: \xff", b"Idempotency-Key: \xff"] {
+            let mut connection = Connection::open(host.address);
+            connection.send(b"POST /jobs/demo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n");
+            connection.send([header, b"\r\n\r\nnull"].concat());
+            // Spin answers itself what is no text.
+            let expected = if kind.is_spin() { 500 } else { 400 };
+            assert_eq!(connection.response("POST").status, expected, "{}", String::from_utf8_lossy(header));
+        }
+        assert_eq!(jobs(), before);
         "yes".into()
     }
 }

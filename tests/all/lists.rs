@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::crashes::wait_until_idle;
-use crate::host::{Folder, Host, Kind, with_every_store};
+use crate::host::{Folder, Host, Kind, on_every_host, with_every_store};
 use crate::jobs::{Client, JSON, SHORT, component, id};
 use crate::storage::Storage;
 use crate::wire::{Connection, Response};
@@ -109,6 +109,116 @@ with_every_store! {
         "yes".into()
     }
 
+    fn all_failed_jobs_begin_again_at_once(kind: Kind) -> String {
+        let data = Folder::new();
+        let jobs: Vec<_> = {
+            let host = with_failures(kind, &data);
+            let client = Client(&host);
+            let jobs: Vec<_> = (0..30).map(|_| client.job(r#"{"steps":1,"step_ms":0,"failures":1}"#)).collect();
+            wait_for(&client, "/jobs?state=failed", &jobs);
+            wait_until_idle(&host);
+            jobs
+        };
+        let host = component(kind, &data.0).variable("AFTERACK_ATTEMPTS", 1).start();
+        let client = Client(&host);
+        let retry = |query: &str| {
+            let answer = client.request("POST", &format!("/jobs/retry?{query}"));
+            assert_eq!(answer.status, 202, "{}", answer.text());
+            answer.json()["retried"].as_u64().unwrap()
+        };
+        assert_eq!(retry("state=cancelled"), 0);
+        assert_eq!(retry("state=failed&worker=nobody"), 0);
+        assert_eq!(retry("state=failed&worker=demo"), 30);
+        // Each fails once more, and no third time.
+        let begun = Instant::now();
+        while client.metric(r#"afterack_jobs_ended_total{state="failed"}"#) < 60 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", client.get("/metrics").text());
+            sleep(Duration::from_millis(50));
+        }
+        wait_until_idle(&host);
+        wait_for(&client, "/jobs?state=failed", &jobs);
+        assert_eq!(client.metric(r#"afterack_jobs_ended_total{state="failed"}"#), 60);
+        let begun = Instant::now();
+        while Storage::of(kind, &data.0).retries() > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it has not come to its end");
+            sleep(Duration::from_millis(20));
+        }
+        "yes".into()
+    }
+
+    /// Killed again and again while it begins them again: none of them does twice.
+    fn a_retry_of_all_goes_on_when_hosts_are_killed(kind: Kind) -> String {
+        const JOBS: u64 = 200;
+        let failed = r#"afterack_jobs_ended_total{state="failed"}"#;
+        let data = Folder::new();
+        let start = || component(kind, &data.0).variable("AFTERACK_ATTEMPTS", 1).variable("AFTERACK_LEASE", "1s").start();
+        let host = start();
+        let mut connection = Connection::open(host.address);
+        for _ in 0..JOBS {
+            id(&connection.post("/jobs/demo", JSON, FAILING.as_bytes()));
+        }
+        wait_until_idle(&host);
+        assert_eq!(Client(&host).metric(failed), JOBS);
+        let answer = Client(&host).request("POST", "/jobs/retry?state=failed");
+        assert_eq!(answer.json()["retried"], JOBS);
+        host.kill();
+        for lifetime in &[1300, 2100, 1500, 1700][..kind.rounds(4, 2)] {
+            let host = start();
+            Client(&host).get("/healthz");
+            sleep(Duration::from_millis(*lifetime));
+            host.kill();
+        }
+        let host = start();
+        Client(&host).get("/healthz");
+        let begun = Instant::now();
+        while Storage::of(kind, &data.0).retries() > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(90), "it has not come to its end");
+            sleep(Duration::from_millis(100));
+        }
+        wait_until_idle(&host);
+        // Who died between an end and its count may have counted it twice.
+        let total = Client(&host).metric(failed);
+        assert!((2 * JOBS..=2 * JOBS + 8).contains(&total), "{total}");
+        assert_eq!(all(&Client(&host), "/jobs?state=failed").0.len() as u64, JOBS);
+        "yes".into()
+    }
+
+    fn a_job_that_is_purged_is_gone_with_all_there_is_of_it(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0).start();
+        let client = Client(&host);
+        let key = format!("{JSON}Idempotency-Key: k\r\n");
+        let running = client.job(r#"{"steps":600,"step_ms":100}"#);
+        let job = id(&client.post(&key, SHORT));
+        client.wait_for(&job, "succeeded");
+        let purge = |id: &str| client.request("DELETE", &format!("/jobs/{id}?purge=true"));
+        assert!(purge(&running).problem(409).contains("expected succeeded, failed or cancelled"));
+        let answer = purge(&job);
+        assert_eq!((answer.status, answer.body.len()), (204, 0));
+        purge(&job).problem(404);
+        for (method, rest) in [("GET", ""), ("GET", "/output"), ("GET", "/events"), ("DELETE", ""), ("POST", "/retry")] {
+            client.request(method, &format!("/jobs/{job}{rest}")).problem(404);
+        }
+        assert_eq!(ids(&client.get("/jobs")), std::slice::from_ref(&running));
+        let storage = Storage::of(kind, &data.0);
+        assert_eq!((storage.jobs(), storage.keys()), (vec![running.clone()], 0));
+        assert_eq!(storage.names_with(&job), Vec::<String>::new());
+        // Its key stands for nothing any more, and it has ended all the same.
+        assert_ne!(id(&client.post(&key, SHORT)), job);
+        assert!(client.metric(r#"afterack_jobs_ended_total{state="succeeded"}"#) >= 1);
+        // One that is cancelled already, though nobody has seen to it yet.
+        assert_eq!(client.request("DELETE", &format!("/jobs/{running}?purge=false")).status, 202);
+        client.wait_for(&running, "cancelled");
+        let begun = Instant::now();
+        while purge(&running).status != 204 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{}", client.status(&running));
+        }
+        client.get(&format!("/jobs/{running}")).problem(404);
+        "yes".into()
+    }
+}
+
+on_every_host! {
     /// As other routes: tokens, methods, prefixes, origins; and what makes no sense is named.
     fn a_list_is_asked_for_as_its_url_says_or_refused(kind: Kind) -> String {
         let data = Folder::new();
@@ -163,114 +273,6 @@ with_every_store! {
         assert!(page.header("access-control-expose-headers").unwrap().contains("link"));
         let status = page.json()["jobs"][0]["output"].as_str().map(|output| output.starts_with("/api/jobs/"));
         assert_ne!(status, Some(false));
-        "yes".into()
-    }
-
-    fn all_failed_jobs_begin_again_at_once(kind: Kind) -> String {
-        let data = Folder::new();
-        let jobs: Vec<_> = {
-            let host = with_failures(kind, &data);
-            let client = Client(&host);
-            let jobs: Vec<_> = (0..30).map(|_| client.job(r#"{"steps":1,"step_ms":0,"failures":1}"#)).collect();
-            wait_for(&client, "/jobs?state=failed", &jobs);
-            wait_until_idle(&host);
-            jobs
-        };
-        let host = component(kind, &data.0).variable("AFTERACK_ATTEMPTS", 1).start();
-        let client = Client(&host);
-        let retry = |query: &str| {
-            let answer = client.request("POST", &format!("/jobs/retry?{query}"));
-            assert_eq!(answer.status, 202, "{}", answer.text());
-            answer.json()["retried"].as_u64().unwrap()
-        };
-        assert_eq!(retry("state=cancelled"), 0);
-        assert_eq!(retry("state=failed&worker=nobody"), 0);
-        assert_eq!(retry("state=failed&worker=demo"), 30);
-        // Each fails once more, and no third time.
-        let begun = Instant::now();
-        while client.metric(r#"afterack_jobs_ended_total{state="failed"}"#) < 60 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{}", client.get("/metrics").text());
-            sleep(Duration::from_millis(50));
-        }
-        wait_until_idle(&host);
-        wait_for(&client, "/jobs?state=failed", &jobs);
-        assert_eq!(client.metric(r#"afterack_jobs_ended_total{state="failed"}"#), 60);
-        let begun = Instant::now();
-        while Storage::of(kind, &data.0).retries() > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(30), "it has not come to its end");
-            sleep(Duration::from_millis(20));
-        }
-        "yes".into()
-    }
-
-    /// Killed again and again while it begins them again: none of them does twice.
-    fn a_retry_of_all_goes_on_when_hosts_are_killed(kind: Kind) -> String {
-        const JOBS: u64 = 200;
-        let failed = r#"afterack_jobs_ended_total{state="failed"}"#;
-        let data = Folder::new();
-        let start = || component(kind, &data.0).variable("AFTERACK_ATTEMPTS", 1).variable("AFTERACK_LEASE", "1s").start();
-        let host = start();
-        let mut connection = Connection::open(host.address);
-        for _ in 0..JOBS {
-            id(&connection.post("/jobs/demo", JSON, FAILING.as_bytes()));
-        }
-        wait_until_idle(&host);
-        assert_eq!(Client(&host).metric(failed), JOBS);
-        let answer = Client(&host).request("POST", "/jobs/retry?state=failed");
-        assert_eq!(answer.json()["retried"], JOBS);
-        host.kill();
-        for lifetime in [1300, 1500, 2100, 1700] {
-            let host = start();
-            Client(&host).get("/healthz");
-            sleep(Duration::from_millis(lifetime));
-            host.kill();
-        }
-        let host = start();
-        Client(&host).get("/healthz");
-        let begun = Instant::now();
-        while Storage::of(kind, &data.0).retries() > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(90), "it has not come to its end");
-            sleep(Duration::from_millis(100));
-        }
-        wait_until_idle(&host);
-        // Who died between an end and its count may have counted it twice.
-        let total = Client(&host).metric(failed);
-        assert!((2 * JOBS..=2 * JOBS + 8).contains(&total), "{total}");
-        assert_eq!(all(&Client(&host), "/jobs?state=failed").0.len() as u64, JOBS);
-        "yes".into()
-    }
-
-    fn a_job_that_is_purged_is_gone_with_all_there_is_of_it(kind: Kind) -> String {
-        let data = Folder::new();
-        let host = component(kind, &data.0).start();
-        let client = Client(&host);
-        let key = format!("{JSON}Idempotency-Key: k\r\n");
-        let running = client.job(r#"{"steps":600,"step_ms":100}"#);
-        let job = id(&client.post(&key, SHORT));
-        client.wait_for(&job, "succeeded");
-        let purge = |id: &str| client.request("DELETE", &format!("/jobs/{id}?purge=true"));
-        assert!(purge(&running).problem(409).contains("expected succeeded, failed or cancelled"));
-        let answer = purge(&job);
-        assert_eq!((answer.status, answer.body.len()), (204, 0));
-        purge(&job).problem(404);
-        for (method, rest) in [("GET", ""), ("GET", "/output"), ("GET", "/events"), ("DELETE", ""), ("POST", "/retry")] {
-            client.request(method, &format!("/jobs/{job}{rest}")).problem(404);
-        }
-        assert_eq!(ids(&client.get("/jobs")), std::slice::from_ref(&running));
-        let storage = Storage::of(kind, &data.0);
-        assert_eq!((storage.jobs(), storage.keys()), (vec![running.clone()], 0));
-        assert_eq!(storage.names_with(&job), Vec::<String>::new());
-        // Its key stands for nothing any more, and it has ended all the same.
-        assert_ne!(id(&client.post(&key, SHORT)), job);
-        assert!(client.metric(r#"afterack_jobs_ended_total{state="succeeded"}"#) >= 1);
-        // One that is cancelled already, though nobody has seen to it yet.
-        assert_eq!(client.request("DELETE", &format!("/jobs/{running}?purge=false")).status, 202);
-        client.wait_for(&running, "cancelled");
-        let begun = Instant::now();
-        while purge(&running).status != 204 {
-            assert!(begun.elapsed() < Duration::from_secs(10), "{}", client.status(&running));
-        }
-        client.get(&format!("/jobs/{running}")).problem(404);
         "yes".into()
     }
 }

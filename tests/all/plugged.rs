@@ -72,7 +72,7 @@ on_every_host! {
             || service(kind, &data, &recorder).address(address).variable("AFTERACK_LEASE", "1s").start();
         let mut host = start();
         let mut jobs = Vec::new();
-        let kills = if kind.is_wash() { 8 } else { 20 };
+        let kills = kind.rounds(20, 8);
         for kill in 0..kills {
             let key = format!("job{kill}");
             let input = json!({ "what": "steps", "key": key, "steps": 6, "wait_ms": 300 });

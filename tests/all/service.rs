@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::host::{Folder, Host, Kind, Setup, with_every_store};
+use crate::host::{Folder, Host, Kind, Setup, on_every_host, with_every_store};
 use crate::jobs::{JSON, component};
 use crate::mail::Mailbox;
 use crate::wire::Connection;
@@ -37,7 +37,9 @@ with_every_store! {
         mailbox.wait_for(&["To: <visitor@example.com>", "Subject: Yup, all done.", &id]);
         "yes".into()
     }
+}
 
+on_every_host! {
     fn a_computing_job_is_done_too(kind: Kind) -> String {
         let data = Folder::new();
         let host = component(kind, &data.0).start();
@@ -107,7 +109,7 @@ with_every_store! {
     }
 }
 
-with_every_store! {
+on_every_host! {
     fn a_bad_setting_stops_every_request_and_is_named(kind: Kind) -> String {
         let host = Setup::new(kind, "afterack")
             .variable("AFTERACK_BODY", "lots")

@@ -33,6 +33,28 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 with_every_store! {
+    /// By `kill -9`: the call is made again, with the same key.
+    fn a_call_that_a_killed_host_had_made_is_made_again(kind: Kind) -> String {
+        let (upstream, data) = (Upstream::start(), Folder::new());
+        let setup = || {
+            let url = format!("{} timeout=1h", upstream.url("hangs"));
+            component(kind, &data.0).variable("AFTERACK_UPSTREAM_REPORT", url)
+        };
+        let host = setup().start();
+        let job = id(&post(&host, "report", "", "x"));
+        wait_until("it is called", || upstream.count("hangs") == 1);
+        assert_eq!(Client(&host).status(&job)["state"], "running");
+        host.kill();
+        let host = setup().start();
+        Client(&host).wait_for(&job, "succeeded");
+        let keys: Vec<_> = upstream.requests("hangs");
+        assert_eq!(keys.len(), 2, "{keys:#?}");
+        assert!(keys.iter().all(|request| request.header("idempotency-key") == Some(&job)), "{keys:#?}");
+        "yes".into()
+    }
+}
+
+on_every_host! {
     fn an_upstreams_answer_becomes_the_output(kind: Kind) -> String {
         let (upstream, data) = (Upstream::start(), Folder::new());
         let host = with_upstream(kind, &data.0, &upstream, &["works", "nothing"])
@@ -115,28 +137,6 @@ with_every_store! {
         "yes".into()
     }
 
-    /// By `kill -9`: the call is made again, with the same key.
-    fn a_call_that_a_killed_host_had_made_is_made_again(kind: Kind) -> String {
-        let (upstream, data) = (Upstream::start(), Folder::new());
-        let setup = || {
-            let url = format!("{} timeout=1h", upstream.url("hangs"));
-            component(kind, &data.0).variable("AFTERACK_UPSTREAM_REPORT", url)
-        };
-        let host = setup().start();
-        let job = id(&post(&host, "report", "", "x"));
-        wait_until("it is called", || upstream.count("hangs") == 1);
-        assert_eq!(Client(&host).status(&job)["state"], "running");
-        host.kill();
-        let host = setup().start();
-        Client(&host).wait_for(&job, "succeeded");
-        let keys: Vec<_> = upstream.requests("hangs");
-        assert_eq!(keys.len(), 2, "{keys:#?}");
-        assert!(keys.iter().all(|request| request.header("idempotency-key") == Some(&job)), "{keys:#?}");
-        "yes".into()
-    }
-}
-
-on_every_host! {
     /// Each in the words of the status; an error that may pass is tried as often as it may be.
     fn what_an_upstream_does_wrong_is_in_the_status(kind: Kind) -> String {
         let (upstream, data) = (Upstream::start(), Folder::new());

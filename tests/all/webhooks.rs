@@ -95,7 +95,9 @@ with_every_store! {
         assert!(host.output(SECRET).is_empty());
         "yes".into()
     }
+}
 
+on_every_host! {
     fn a_webhook_that_fails_is_tried_again_under_its_id(kind: Kind) -> String {
         let receiver = Receiver::start();
         let data = Folder::new();
@@ -148,9 +150,7 @@ with_every_store! {
         assert_eq!((&told["state"], receiver.received("/gone").len()), (&"succeeded".into(), 1));
         "yes".into()
     }
-}
 
-on_every_host! {
     /// It takes a lane of those that tell, for 15 s at a time, and nothing else.
     fn a_receiver_that_never_answers_holds_up_nobody(kind: Kind) -> String {
         let receiver = Receiver::start();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::crashes::Random;
-use crate::host::{Folder, Host, Kind, Setup, free_address, with_every_store};
+use crate::host::{Folder, Host, Kind, Setup, free_address, on_every_host, with_every_store};
 use crate::jobs::{Client, JSON, id};
 use crate::recorder::Recorder;
 use crate::wire::{Connection, Response};
@@ -59,9 +59,10 @@ with_every_store! {
         "yes".into()
     }
 
-    /// At 50 moments, by `kill -9`. What was recorded is not done again; the one step that was cut off may be.
+    /// At 50 moments of a job's life, by `kill -9`: of one job's each, or of several jobs' at once. What was recorded is
+    /// not done again; the one step that was cut off may be.
     fn the_steps_of_killed_hosts_jobs_are_done_once(kind: Kind) -> String {
-        let count = if kind.has_postgres() { 15 } else { 50 };
+        let (kills, together) = if kind.is_wash() { (10, 5) } else { (50, 1) };
         let (data, recorder) = (Folder::new(), Recorder::start());
         let mut random = Random(0x57e9);
         let address = free_address();
@@ -69,18 +70,20 @@ with_every_store! {
             workers(kind, &data, &recorder).address(address).variable("AFTERACK_LEASE", "1s").start()
         };
         let mut host = start();
-        let mut jobs: Vec<(String, String, Instant)> = Vec::new();
-        for kill in 0..count {
-            let key = format!("job{kill}");
-            let input = json!({ "key": key, "steps": 3, "sleep_ms": 300 });
-            jobs.push((key, job(&host, "steps", &input), Instant::now()));
-            sleep(Duration::from_millis(random.below(600)));
+        let mut jobs: Vec<(String, String)> = Vec::new();
+        for _ in 0..kills {
+            for _ in 0..together {
+                let key = format!("job{}", jobs.len());
+                let input = json!({ "key": key, "steps": 3, "sleep_ms": 300 });
+                let id = job(&host, "steps", &input);
+                jobs.push((key, id));
+                sleep(Duration::from_millis(random.below(600) / together));
+            }
             drop(host);
             host = start();
         }
-        let kills = |effects: &[String]| effects.len() - 6;
         let mut again = 0;
-        for (key, id, _) in &jobs {
+        for (key, id) in &jobs {
             Client(&host).wait_for(id, "succeeded");
             assert_eq!(output(&host, id), "[0,1,2,3,4,5]");
             let effects = recorder.so_far(key);
@@ -88,10 +91,10 @@ with_every_store! {
             let mut once = effects.clone();
             once.dedup();
             assert_eq!(once, steps, "{key}: {effects:?}");
-            again += kills(&effects);
+            again += effects.len() - 6;
         }
         // A kill cuts off at most one step of each job that runs, and only a few run at once here.
-        assert!(again <= 3 * count, "{again} steps were run again by {count} kills");
+        assert!(again <= 3 * jobs.len(), "{again} steps were run again by {kills} kills");
         "yes".into()
     }
 
@@ -116,33 +119,6 @@ with_every_store! {
         // Not so much later that it could have begun anew.
         assert!(took < up.max(slept) + slept / 2, "{took:?}; the last host came after {up:?}");
         assert_eq!(recorder.so_far("sleep"), ["step 0", "step 1"]);
-        "yes".into()
-    }
-
-    fn steps_run_side_by_side_and_one_is_tried_again_alone(kind: Kind) -> String {
-        let (data, recorder) = (Folder::new(), Recorder::start());
-        let host = workers(kind, &data, &recorder).start();
-        let id = job(&host, "pair", &json!({ "key": "pair", "sleep_ms": 600 }));
-        Client(&host).wait_for(&id, "succeeded");
-        assert_eq!(output(&host, &id), "3");
-        let effects = recorder.so_far("pair");
-        assert_eq!(effects.iter().filter(|effect| *effect == "two begins").count(), 1, "{effects:?}");
-        assert_eq!((effects.len(), effects[3].as_str()), (4, "two ends"), "{effects:?}");
-        "yes".into()
-    }
-
-    fn what_a_failed_step_has_left_can_be_made_up_for(kind: Kind) -> String {
-        let (data, recorder) = (Folder::new(), Recorder::start());
-        let host = workers(kind, &data, &recorder).variable("AFTERACK_ATTEMPTS", 3).start();
-        let client = Client(&host);
-        let id = job(&host, "refunds", &json!({ "key": "refunds" }));
-        assert_eq!(error(&host, &id), "refunded: out of stock");
-        assert_eq!(recorder.so_far("refunds"), ["charge", "ship", "ship", "ship", "refund"]);
-        // Begun again, it has all its attempts, and what was recorded stays.
-        assert_eq!(client.request("POST", &format!("/jobs/{id}/retry")).status, 202);
-        recorder.wait("refunds", 8);
-        assert_eq!(error(&host, &id), "refunded: out of stock");
-        assert_eq!(recorder.so_far("refunds")[5..], ["ship", "ship", "ship"]);
         "yes".into()
     }
 
@@ -212,7 +188,9 @@ with_every_store! {
         Client(&host).wait_for(&year, "cancelled");
         "yes".into()
     }
+}
 
+on_every_host! {
     fn an_input_that_a_worker_does_not_take_is_refused_before_the_ack(kind: Kind) -> String {
         let (data, recorder) = (Folder::new(), Recorder::start());
         let host = workers(kind, &data, &recorder).start();
@@ -248,6 +226,33 @@ with_every_store! {
         assert!(post(&host, "/unknown-worker", "", "").problem(404).contains("no worker `nobody`"));
         assert!(post(&host, "/mail", "", "{}").problem(403).contains("AFTERACK_NOTIFY_ALLOW"));
         assert_eq!(recorder.so_far("hook").len(), 4);
+        "yes".into()
+    }
+
+    fn steps_run_side_by_side_and_one_is_tried_again_alone(kind: Kind) -> String {
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).start();
+        let id = job(&host, "pair", &json!({ "key": "pair", "sleep_ms": 600 }));
+        Client(&host).wait_for(&id, "succeeded");
+        assert_eq!(output(&host, &id), "3");
+        let effects = recorder.so_far("pair");
+        assert_eq!(effects.iter().filter(|effect| *effect == "two begins").count(), 1, "{effects:?}");
+        assert_eq!((effects.len(), effects[3].as_str()), (4, "two ends"), "{effects:?}");
+        "yes".into()
+    }
+
+    fn what_a_failed_step_has_left_can_be_made_up_for(kind: Kind) -> String {
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).variable("AFTERACK_ATTEMPTS", 3).start();
+        let client = Client(&host);
+        let id = job(&host, "refunds", &json!({ "key": "refunds" }));
+        assert_eq!(error(&host, &id), "refunded: out of stock");
+        assert_eq!(recorder.so_far("refunds"), ["charge", "ship", "ship", "ship", "refund"]);
+        // Begun again, it has all its attempts, and what was recorded stays.
+        assert_eq!(client.request("POST", &format!("/jobs/{id}/retry")).status, 202);
+        recorder.wait("refunds", 8);
+        assert_eq!(error(&host, &id), "refunded: out of stock");
+        assert_eq!(recorder.so_far("refunds")[5..], ["ship", "ship", "ship"]);
         "yes".into()
     }
 }
