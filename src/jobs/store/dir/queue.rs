@@ -15,7 +15,7 @@
 //! are the buckets, so that there are few of them (a timing wheel, made of folders). Whoever looks first
 //! when a bucket's time has come moves its jobs on, into narrower ones and at last into the queue itself.
 
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::folder::Folder;
@@ -328,14 +328,10 @@ impl<F: Folder> Dir<F> {
     /// How many jobs wait, with those that are about to go into the queue.
     pub fn waiting(&self) -> Result<usize> {
         let fresh = self.files.names("fresh")?;
-        let mut fresh: HashSet<_> = fresh.iter().map(String::as_str).collect();
         let names = self.files.names(FOLDERS[0])?;
-        if !fresh.is_empty() {
-            for id in names.iter().filter_map(|name| name.rsplit('.').next()) {
-                fresh.remove(id); // It has just been moved.
-            }
-        }
-        Ok(self.length_of_names(FOLDERS[0], &names)? + fresh.len())
+        // But for those that have just gone there. There are as few as requests that are being answered.
+        let fresh = fresh.iter().filter(|id| !names.iter().any(|name| name.ends_with(id.as_str()))).count();
+        Ok(self.length_of_names(FOLDERS[0], &names)? + fresh)
     }
 
     /// Whether as many jobs wait as may.
