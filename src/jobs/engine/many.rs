@@ -138,6 +138,9 @@ impl Engine {
             job.run.retried_by = Some(retry.name.clone());
             self.save(slot, &mut job)?;
         }
-        self.release(slot, &job).map(|()| true)
+        self.release(slot, &job)?;
+        // One that wanted the same has been heeded, too; and no power cut takes back what is noted as seen to.
+        self.store.forget_mark(mark)?;
+        Ok(true)
     }
 }

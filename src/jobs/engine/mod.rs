@@ -35,7 +35,7 @@ use super::store::{
 };
 use super::time::{Clock, Time};
 use super::worker::{Terms, Worker, Workers};
-use crate::{Problem, StatusCode, log};
+use crate::{HeaderMap, Problem, StatusCode, log};
 use adopt::Seen;
 use drain::Drain;
 pub use many::Purged;
@@ -89,7 +89,8 @@ pub struct Engine {
     first_since: Cell<Option<Duration>>,
     /// The job that somebody else has claimed of those that are to begin again, and since when.
     held_up: Cell<Option<(Id, Duration)>>,
-    /// This invocation waits for a store that fails.
+    /// This invocation waits for a store that fails. Somebody has to be there when it is back: who has brought a job
+    /// or has held a slot, and whom such a one hands over to. All who come meanwhile would be many.
     stays: Cell<bool>,
     /// What went wrong last, so that it is not said again and again.
     said: RefCell<Vec<String>>,
@@ -146,15 +147,23 @@ impl Engine {
         Box::pin(self.go_on())
     }
 
+    /// Lets this invocation wait for a store that fails, if one did that hands over to it by a request like this.
+    pub fn take_over(&self, headers: &HeaderMap) {
+        self.stays.set(headers.contains_key(relay::WAITS));
+    }
+
     async fn go_on(self: Rc<Engine>) {
         let mut own = self.own.take();
-        // Somebody has to be there when a store that fails is back: who has brought a job or has held a slot. All
-        // who come meanwhile would be many.
-        self.stays.set(own.is_some());
+        if own.is_some() {
+            self.stays.set(true);
+        }
         loop {
             match self.work(own.take()).await {
-                Err(error @ StoreError::Failed { .. }) if self.stays.get() && !self.is_spent() => {
+                Err(error @ StoreError::Failed { .. }) if self.stays.get() => {
                     self.say(&error);
+                    if self.is_spent() {
+                        return self.hand_over(true).await;
+                    }
                     self.host.sleep(PAUSE).await;
                 }
                 Err(StoreError::Lost) | Ok(()) => return,

@@ -134,7 +134,7 @@ impl Visit {
             (_, ["healthz"]) => Err(not_allowed(request, "GET, HEAD")),
             (_, ["metrics"]) if get => self.metrics(),
             (_, ["metrics"]) => Err(not_allowed(request, "GET, HEAD")),
-            (&Method::POST, ["drain"]) => self.drain(),
+            (&Method::POST, ["drain"]) => self.drain(request),
             (_, ["drain"]) => Err(not_allowed(request, "POST")),
             (_, ["jobs"]) if get => list::answer(request, &*self.store, &self.links),
             (_, ["jobs"]) => Err(not_allowed(request, "GET, HEAD")),
@@ -224,7 +224,8 @@ impl Visit {
     }
 
     /// `POST /drain`: what every request does after its answer is all that this one does.
-    fn drain(&self) -> Result<Ack, Problem> {
+    fn drain(&self, request: &Request<Bytes>) -> Result<Ack, Problem> {
+        self.engine.take_over(request.headers());
         json(StatusCode::ACCEPTED, serde_json::json!({ "status": "draining" }))
     }
 
