@@ -13,7 +13,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use wasi::http::types::{Fields, OutgoingBody, OutgoingResponse, ResponseOutparam};
-use wasi::io::poll::poll;
 use wasi::io::streams::OutputStream;
 use wstd::future::FutureExt;
 use wstd::runtime::AsyncPollable;
@@ -21,7 +20,7 @@ use wstd::runtime::AsyncPollable;
 use crate::Problem;
 use crate::ack::{Ack, AckError, Body, Chunks};
 use crate::log;
-use crate::turn::{shortest_timer, turn_for_the_host};
+use crate::turn::turn_for_the_host;
 
 /// How long a client may take no byte of a large ack before it counts as gone: 30 s. The work must not
 /// wait for a client that has lost its network.
@@ -71,21 +70,15 @@ impl Reply {
     /// continuation. It begins once the host has the last byte, so a large ack takes as long as its
     /// client needs to read it. A client that reads nothing for 30 s counts as gone.
     pub async fn finish(self, ack: Ack) -> Delivery {
-        let delivery = self.deliver(ack, true).await;
-        if !matches!(delivery, Delivery::Delivered) {
-            turn_for_the_host();
-        }
+        let delivery = self.answer(ack).await;
+        turn_for_the_host();
         delivery
     }
 
     /// The same without the turn: the last word of a handler that ends with it, or waits for something
     /// outside next (a file, the network, a timer), which is a turn as well.
     pub async fn answer(self, ack: Ack) -> Delivery {
-        self.deliver(ack, false).await
-    }
-
-    async fn deliver(self, ack: Ack, with_turn: bool) -> Delivery {
-        match self.send(ack, with_turn).await {
+        match self.send(ack).await {
             Ok(()) => Delivery::Delivered,
             Err(Broken::ClientGone) => Delivery::ClientGone,
             Err(Broken::Ack(error)) => {
@@ -121,7 +114,7 @@ impl Reply {
         self.cleanups.clone()
     }
 
-    async fn send(&self, ack: Ack, with_turn: bool) -> Result<(), Broken> {
+    async fn send(&self, ack: Ack) -> Result<(), Broken> {
         let (status, fields, body) = ack.into_parts(&self.method);
         let (length, first, rest) = match body {
             Body::Bytes(bytes) => (bytes.len() as u64, bytes, None),
@@ -133,10 +126,7 @@ impl Reply {
         };
         let mut sent = first.len() as u64;
         let response = Response::start(status, &fields)?;
-        // The last byte is a piece of its own: see `Response::give_turn`.
-        let (first, last) = first.split_at(first.len().saturating_sub(usize::from(with_turn)));
-        response.write(first).await?;
-        response.write(last).await?;
+        response.write(&first).await?;
         if let Some(mut chunks) = rest {
             while sent < length {
                 let Some(chunk) = next(&mut chunks, length, sent).await? else { break };
@@ -145,9 +135,6 @@ impl Reply {
             }
             // All that was declared is sent: a source with more than that is an error.
             next(&mut chunks, length, sent).await?;
-        }
-        if with_turn {
-            response.give_turn();
         }
         response.finish();
         Ok(())
@@ -249,7 +236,6 @@ impl Response {
         let body = response.body().expect("a response's body is taken once, here");
         let stream = body.write().expect("a body's stream is taken once, here");
         let outparam = UNANSWERED.take().expect("only `Reply` answers, and answering consumes it");
-        // Early: its task wakes up while the body is being written.
         ResponseOutparam::set(outparam, Ok(response));
         Ok(Response { stream, body })
     }
@@ -275,18 +261,6 @@ impl Response {
             }
         }
         Ok(())
-    }
-
-    /// Gives the host a turn to send what was written, 1 ms at most.
-    ///
-    /// A host's HTTP task takes what was written from a queue of a few pieces, two on all that were looked at, and sends
-    /// it before it gives way. While the queue is full, waiting for room in it is a turn, and a much shorter one than
-    /// any timer's.
-    fn give_turn(&self) {
-        match self.stream.check_write() {
-            Ok(0) => drop(poll(&[&self.stream.subscribe(), &shortest_timer()])),
-            _ => turn_for_the_host(),
-        }
     }
 
     /// Ends the response.

@@ -2,13 +2,12 @@
 //!
 //! While a continuation computes, its host thread sends no acks and accepts no requests. It does not
 //! even send this continuation's own ack, which is finished but not sent. A turn is a sleep of the
-//! shortest time that a host knows, in which the thread does what is waiting. Only what is not ready yet makes
-//! a host switch: a timer that is still running, or, after an ack, the queue that its last bytes are in.
+//! shortest time that a host knows, in which the thread does what is waiting. Only a timer that is
+//! still running makes a host switch; a poll of something that is ready does not.
 
 use std::time::Duration;
 
 use wasi::clocks::monotonic_clock::subscribe_duration;
-use wasi::io::poll::Pollable;
 use wstd::time::{Instant, Timer};
 
 /// How long [`Slices`] lets a continuation compute between two turns.
@@ -29,12 +28,7 @@ pub async fn turn() {
 
 /// The same with fewer calls, for when nothing else in this instance has to run meanwhile.
 pub(crate) fn turn_for_the_host() {
-    shortest_timer().block();
-}
-
-/// A timer for a turn.
-pub(crate) fn shortest_timer() -> Pollable {
-    subscribe_duration(TURN.as_nanos() as u64)
+    subscribe_duration(TURN.as_nanos() as u64).block();
 }
 
 /// Divides computing work into slices, with a turn for the host between two of them.
