@@ -107,9 +107,7 @@ on_every_host! {
         assert_eq!(client.get("/healthz").status, 200);
         "yes".into()
     }
-}
 
-on_every_host! {
     fn a_bad_setting_stops_every_request_and_is_named(kind: Kind) -> String {
         let host = Setup::new(kind, "afterack")
             .variable("AFTERACK_BODY", "lots")

@@ -132,15 +132,10 @@ impl Engine {
             }
             return Ok(is_told_of);
         };
-        let Some(mut job) = self.load_or_repair(slot, id, kind)? else { return Ok(true) };
-        if mark.counts(&job.run) {
-            self.begin_again(&mut job);
+        self.heed_claimed(slot, mark, kind, |job| {
+            self.begin_again(job);
             job.run.retried_by = Some(retry.name.clone());
-            self.save(slot, &mut job)?;
-        }
-        self.release(slot, &job)?;
-        // One that wanted the same has been heeded, too; and no power cut takes back what is noted as seen to.
-        self.store.forget_mark(mark)?;
+        })?;
         Ok(true)
     }
 }

@@ -410,9 +410,15 @@ impl Engine {
             return Ok(()); // Whoever runs it sees to it.
         }
         let Some(kind) = self.store.claim_any(slot, mark.id)? else { return Ok(()) };
+        self.heed_claimed(slot, mark, kind, |job| self.apply(job, mark.ask))
+    }
+
+    /// Does with a claimed job what a mark asks for, if it still counts, and gives both up: no power cut takes back what
+    /// was begun again.
+    fn heed_claimed(&self, slot: &Slot, mark: Mark, kind: Kind, apply: impl FnOnce(&mut Job)) -> Result<()> {
         let Some(mut job) = self.load_or_repair(slot, mark.id, kind)? else { return Ok(()) };
         if mark.counts(&job.run) {
-            self.apply(&mut job, mark.ask);
+            apply(&mut job);
             self.save(slot, &mut job)?;
         }
         self.release(slot, &job)?;

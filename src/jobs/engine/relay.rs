@@ -16,7 +16,7 @@ pub const WAITS: &str = "afterack-waits";
 impl Engine {
     /// Asks for another drain, if anything is left to do.
     pub(super) async fn relay(&self) -> Result<()> {
-        if !self.is_all_done(&self.store.slots()?, None)? {
+        if self.config.base.is_some() && !self.is_all_done(&self.store.slots()?, None)? {
             self.hand_over(false).await;
         }
         Ok(())

@@ -126,21 +126,24 @@ pub fn put_input(store: &dyn Store, input: &Input) -> Due {
 }
 
 pub fn put_as(store: &dyn Store, id: Id, input: &Input) {
-    assert_eq!(store.put(id, input, usize::MAX, now()).unwrap(), Put::New);
-    store.begin().unwrap();
+    assert_eq!(put_and_begin(store, id, input, usize::MAX, now()), Put::New);
 }
 
 /// What comes of recording a job that may be known.
 pub fn again(store: &dyn Store, input: &Input) -> Put {
-    let put = store.put(Id::new(&Native), input, usize::MAX, now()).unwrap();
+    put_and_begin(store, Id::new(&Native), input, usize::MAX, now())
+}
+
+/// Records a job, which goes into the queue at once.
+fn put_and_begin(store: &dyn Store, id: Id, input: &Input, most: usize, now: Time) -> Put {
+    let put = store.put(id, input, most, now).unwrap();
     store.begin().unwrap();
     put
 }
 
 /// Whether a store takes no more than so many waiting jobs.
 pub fn is_full(store: &dyn Store, most: usize, now: Time) -> bool {
-    let put = store.put(Id::new(&Native), &input(), most, now).unwrap();
-    store.begin().unwrap();
+    let put = put_and_begin(store, Id::new(&Native), &input(), most, now);
     assert!([Put::New, Put::Full].contains(&put));
     put == Put::Full
 }

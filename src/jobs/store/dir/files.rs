@@ -115,6 +115,10 @@ impl<F: Folder> Files<F> {
         })
     }
 
+    fn create_synced(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        self.folder.create(path, bytes).and_then(|file| self.folder.sync_file(&file))
+    }
+
     /// Syncs a file that is open, which was at this path.
     pub fn sync_open(&self, path: &str, file: &F::File) -> Result<()> {
         self.folder.sync_file(file).map_err(|error| self.failed("syncing", path, error))
@@ -122,7 +126,7 @@ impl<F: Folder> Files<F> {
 
     /// Writes a file durably, unless there is one.
     pub fn create_if_none(&self, path: &str) -> Result<()> {
-        match self.folder.create(path, b"").and_then(|file| self.folder.sync_file(&file)) {
+        match self.create_synced(path, b"") {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 Err(self.failed("writing", path, error))
             }
@@ -163,16 +167,13 @@ impl<F: Folder> Files<F> {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::Lost),
-            Err(_) => match self
-                .folder
-                .read(from, 0, usize::MAX)
-                .and_then(|bytes| self.folder.create(to, &bytes))
-                .and_then(|file| self.folder.sync_file(&file))
-            {
-                Ok(()) => Ok(true),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-                Err(error) => Err(self.failed("writing", to, error)),
-            },
+            Err(_) => {
+                match self.folder.read(from, 0, usize::MAX).and_then(|bytes| self.create_synced(to, &bytes)) {
+                    Ok(()) => Ok(true),
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+                    Err(error) => Err(self.failed("writing", to, error)),
+                }
+            }
         }
     }
 

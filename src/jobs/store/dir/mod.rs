@@ -144,11 +144,10 @@ impl<F: Folder> Dir<F> {
         }
         // That is asked next.
         let note = self.files.read(queue::LENGTH)?;
-        let is_made = note.is_some();
-        self.note.replace(note);
-        if !is_made {
+        if note.is_none() {
             return self.make();
         }
+        self.note.replace(note);
         self.is_made.set(true);
         Ok(())
     }
