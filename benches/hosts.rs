@@ -37,7 +37,7 @@ use host::{Host, Kind, REUSE, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
-    let benches: [(&str, fn()); 22] = [
+    let benches: [(&str, fn()); 23] = [
         ("sizes", sizes),
         ("time-to-ack", || time_to_ack("", 0.85)),
         ("time-to-ack", || time_to_ack(&options_of_make_up(), 1.15)),
@@ -60,6 +60,7 @@ fn main() {
         ("calls", http_costs::calls_in_flight),
         ("spin", spin_costs::all),
         ("postgres", postgres_costs::all),
+        ("two-hosts", postgres_costs::by_two_hosts),
     ];
     // cargo's own arguments begin with dashes. `cargo test --benches` asks whether this runs at all; that
     // is `make bench`'s question.

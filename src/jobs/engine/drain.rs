@@ -17,6 +17,15 @@ use crate::jobs::store::{Ask, Due, Kind, Mark, Result, Role, Slot, StoreError};
 /// How many due jobs of each kind are known beforehand, so that a long queue is not listed for every job.
 const KNOWN: usize = 256;
 
+/// How many of them are tried at once, to claim as many as there are free lanes: others may have some of them.
+const CANDIDATES: usize = 64;
+
+/// Free lanes wait for others for so many times as long as the last claim took.
+const COMPANY: u32 = 8;
+
+/// What is not worth a timer.
+const ROUNDING: Duration = Duration::from_millis(1);
+
 /// A drain whose jobs are known looks for those to tell of once in so many times as long as a look takes.
 const SELDOM: u32 = 20;
 
@@ -49,6 +58,8 @@ pub struct Drain<'a> {
     until: Cell<Duration>,
     look_at: Cell<Duration>,
     claim_at: Cell<Duration>,
+    /// Until when lanes that are free wait for others.
+    company_at: Cell<Duration>,
     /// When it is time to look for ended jobs to tell of, if nothing is known of any.
     tells_at: Cell<Duration>,
     /// The slot is lost.
@@ -106,6 +117,7 @@ impl<'a> Drain<'a> {
             until: Cell::new(now + engine.config.lease),
             look_at: Cell::default(),
             claim_at: Cell::default(),
+            company_at: Cell::default(),
             tells_at: Cell::default(),
             is_lost: Cell::default(),
         }
@@ -187,7 +199,7 @@ impl<'a> Drain<'a> {
             while self.free(tells) > 0 || may_give_way {
                 self.refill(lane)?;
                 let free = self.free(tells);
-                let wanted: Vec<_> = self.known.borrow()[lane].iter().take(free.max(1)).copied().collect();
+                let wanted: Vec<_> = self.known.borrow()[lane].iter().take(CANDIDATES).copied().collect();
                 let Some(first) = wanted.first().copied() else { break };
                 if free == 0 {
                     if first.time + POLITE <= engine.clock.now() {
@@ -196,9 +208,22 @@ impl<'a> Drain<'a> {
                     }
                     break;
                 }
-                let claimed = engine.store.claim(&self.slot.borrow(), &wanted);
-                let tried = if claimed.is_ok() { wanted.len() } else { 1 };
-                self.known.borrow_mut()[lane].drain(..tried);
+                if self.waits_for_company(free, lanes) {
+                    break;
+                }
+                let begun = engine.host.elapsed();
+                let claimed = engine.store.claim(&self.slot.borrow(), &wanted, free);
+                let now = engine.host.elapsed();
+                self.company_at.set(now + (now - begun) * COMPANY);
+                let tried = match &claimed {
+                    // Those before the last one are others'.
+                    Ok(claimed) if claimed.len() == free => {
+                        claimed.last().and_then(|last| wanted.iter().position(|due| due.id == last.id))
+                    }
+                    Ok(_) => None,
+                    Err(_) => Some(0),
+                };
+                self.known.borrow_mut()[lane].drain(..tried.map_or(wanted.len(), |last| last + 1));
                 match claimed {
                     Ok(claimed) => claimed.into_iter().for_each(|due| self.open(lanes, due)),
                     Err(error @ StoreError::Failed { .. }) => self.skip(first, error)?,
@@ -207,6 +232,13 @@ impl<'a> Drain<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether free lanes wait until there are more of them, since a claim takes so long: where it is a statement, it
+    /// takes no longer for many jobs.
+    fn waits_for_company(&self, free: usize, lanes: &Lanes<'a, Ended>) -> bool {
+        let is_early = self.engine.host.elapsed() + ROUNDING < self.company_at.get();
+        is_early && free < self.engine.config.lanes / 2 && !lanes.is_empty()
     }
 
     /// How many lanes may be opened, for those to work on or those to tell of.
@@ -306,7 +338,10 @@ impl<'a> Drain<'a> {
                 return Poll::Ready(Some(ended));
             }
             // A lane may have begun to wait for a time before that.
-            let first = self.alarms.next().unwrap_or(look).min(look);
+            let mut first = self.alarms.next().unwrap_or(look).min(look);
+            if self.company_at.get() > host.elapsed() && !self.known.borrow().iter().all(VecDeque::is_empty) {
+                first = first.min(self.company_at.get());
+            }
             if first != until {
                 until = first;
                 timer = host.sleep(first.saturating_sub(host.elapsed()));
@@ -364,7 +399,16 @@ impl<'a> Drain<'a> {
         Ok(())
     }
 
-    /// The same, but a power cut may take it back.
+    /// Stores how a claimed job has ended, and ends its claim.
+    pub async fn save_end(&self, job: &mut Job) -> Result<()> {
+        let is_released = self.persist(|slot| self.engine.save_end(slot, job)).await?;
+        fault::trace("stored", job.id, job.run.version);
+        fault::point("stored");
+        fault::point("ended");
+        if is_released { Ok(()) } else { self.release(job).await }
+    }
+
+    /// Stores how far a claimed job has come, but a power cut may take it back.
     pub async fn note(&self, job: &mut Job) -> Result<()> {
         job.run.updated = self.engine.clock.now();
         self.persist(|slot| self.engine.store.note(slot, job)).await

@@ -363,12 +363,28 @@ impl Engine {
         self.store.save(slot, job)
     }
 
-    /// Ends a claim. Whoever ends that of a job that has just ended says so.
+    /// Stores how a claimed job has ended: whether that ended its claim, too.
+    fn save_end(&self, slot: &Slot, job: &mut Job) -> Result<bool> {
+        job.run.updated = self.clock.now();
+        let is_released = self.store.save_end(slot, job)?;
+        if is_released {
+            self.say_released(job);
+        }
+        Ok(is_released)
+    }
+
+    /// Ends a claim.
     fn release(&self, slot: &Slot, job: &Job) -> Result<()> {
         self.store.release(slot, job, self.clock.now(), self.config.keep)?;
+        self.say_released(job);
+        Ok(())
+    }
+
+    /// A claim was ended. Whoever ends that of a job that has just ended says so.
+    fn say_released(&self, job: &Job) {
         self.looked.take(); // It may be in the queue now.
         if job.claim == Kind::Tell {
-            return Ok(());
+            return;
         }
         match job.run.end.as_ref().map(|end| end.state) {
             None => {}
@@ -378,7 +394,6 @@ impl Engine {
             }
             Some(state) => log::info(format_args!("job {} {}", job.id, state.name())),
         }
-        Ok(())
     }
 
     /// Sees to what clients have asked of jobs that nobody runs.

@@ -277,6 +277,11 @@ pub trait Store {
     /// Whether there is this mark.
     fn is_marked(&self, mark: Mark) -> Result<bool>;
 
+    /// The same, now or at a moment since jobs were last claimed here.
+    fn was_marked(&self, mark: Mark) -> Result<bool> {
+        self.is_marked(mark)
+    }
+
     /// The first of the jobs that are wanted, at most so many. It costs as much whatever else there is.
     fn list(&self, wanted: &Wanted, range: Range, most: usize) -> Result<Vec<Found>>;
 
@@ -322,8 +327,8 @@ pub trait Store {
     /// The claims of a slot.
     fn claims(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>>;
 
-    /// Claims jobs that are due: those of them that it could. An error concerns the first one.
-    fn claim(&self, slot: &Slot, due: &[Due]) -> Result<Vec<Due>>;
+    /// Claims the first `most` of these due jobs that it can: those that it could. An error concerns the first one.
+    fn claim(&self, slot: &Slot, due: &[Due], most: usize) -> Result<Vec<Due>>;
 
     /// Claims a job wherever it waits or rests, and for what; `None` if a slot has it, or there is no such
     /// job.
@@ -339,7 +344,12 @@ pub trait Store {
     /// Stores how far a claimed job has come.
     fn save(&self, slot: &Slot, job: &mut Job) -> Result<()>;
 
-    /// The same, but a power cut may take it back.
+    /// Stores how a claimed job has ended, and [releases](Store::release) it if that costs no more: whether it did.
+    fn save_end(&self, slot: &Slot, job: &mut Job) -> Result<bool> {
+        self.save(slot, job).map(|()| false)
+    }
+
+    /// Stores how far a claimed job has come, but a power cut may take it back.
     fn note(&self, slot: &Slot, job: &mut Job) -> Result<()>;
 
     /// Appends to the record of a claimed job, and stores how far it has come.

@@ -51,6 +51,7 @@ macro_rules! suite {
     ($fixture:ty) => {
         $crate::jobs::store::suite::suite!($fixture:
             a_job_is_claimed_once_whoever_wants_it
+            the_first_of_those_that_can_be_claimed_are_as_many_as_are_wanted
             a_slot_is_entered_once_and_many_that_make_the_same_store_make_one
             a_slot_is_taken_over_by_one_and_only_as_it_was_seen
             what_is_in_a_slot_when_it_is_left_is_not_forgotten
@@ -74,6 +75,8 @@ macro_rules! suite {
             many_that_remove_at_once_count_everything_once
             a_job_that_has_ended_again_is_kept_from_then_on
             marks_are_found_until_they_are_heeded_and_count_for_one_round
+            what_was_asked_before_a_claim_is_known_after_it
+            an_end_that_is_saved_is_there_and_its_claim_is_over_or_can_be_ended
             a_job_that_has_ended_waits_until_all_have_been_told
             jobs_are_listed_in_pages_in_either_order
             jobs_are_listed_as_they_stand
@@ -155,7 +158,7 @@ pub fn enter(store: &dyn Store) -> Slot {
 }
 
 pub fn claim(store: &dyn Store, slot: &Slot, due: Due) -> Job {
-    assert_eq!(store.claim(slot, &[due]).unwrap(), [due]);
+    assert_eq!(store.claim(slot, &[due], 1).unwrap(), [due]);
     store.load(slot, due.id, due.kind).unwrap()
 }
 
@@ -199,8 +202,30 @@ pub fn a_job_is_claimed_once_whoever_wants_it<F: Fixture>() {
     let fixture = F::new();
     let due = put(&*fixture.store());
     let slots = [0; 4].map(|_| enter(&*fixture.store()));
-    let claim = |store: &dyn Store| slots.iter().any(|slot| !store.claim(slot, &[due]).unwrap().is_empty());
+    let claim =
+        |store: &dyn Store| slots.iter().any(|slot| !store.claim(slot, &[due], 1).unwrap().is_empty());
     assert_eq!(winners(claim, &fixture), 1);
+}
+
+pub fn the_first_of_those_that_can_be_claimed_are_as_many_as_are_wanted<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let (one, other) = (enter(&*store), enter(&*store));
+    let large = Input { body: vec![b'x'; 30_000], size: 30_000, ..input() };
+    let inputs = [input(), input(), large, input(), input()];
+    let due: Vec<_> = inputs.iter().map(|input| put_input(&*store, input)).collect();
+    for taken in [due[0], due[3]] {
+        claim(&*store, &other, taken);
+    }
+    assert_eq!(store.claim(&one, &due, 2).unwrap(), due[1..3]);
+    assert_eq!(store.claim(&one, &due, 2).unwrap(), due[4..]);
+    assert!(store.claim(&one, &due, 2).unwrap().is_empty());
+    for number in [1, 2, 4] {
+        let job = store.load(&one, due[number].id, Kind::Work).unwrap();
+        assert_eq!((job.id, job.input.size), (due[number].id, inputs[number].size));
+    }
+    let lost = store.load(&one, due[0].id, Kind::Work);
+    assert!(matches!(lost, Err(StoreError::Lost)), "{lost:?}");
 }
 
 pub fn a_slot_is_entered_once_and_many_that_make_the_same_store_make_one<F: Fixture>() {
@@ -285,7 +310,7 @@ pub fn a_job_is_due_at_its_time_however_far_off_and_found_until_then<F: Fixture>
             (now, looks) = (next, looks + 1);
         }
         assert!(looks < 20, "{seconds}: {looks}");
-        assert_eq!(store.claim(&slot, &[due]).unwrap(), [due]);
+        assert_eq!(store.claim(&slot, &[due], 1).unwrap(), [due]);
     }
 }
 
@@ -305,7 +330,7 @@ pub fn a_job_with_a_delay_waits_from_its_ack_on<F: Fixture>() {
         assert!(!is_due(now()) && store.counts().unwrap().waiting == 1);
         // Whoever has brought it does not claim it, and who gives it back changes nothing.
         let slot = enter(&*store);
-        assert!(store.claim(&slot, &[Due::first(id)]).unwrap().is_empty());
+        assert!(store.claim(&slot, &[Due::first(id)], 1).unwrap().is_empty());
         assert_eq!(store.claim_any(&slot, id).unwrap(), Some(Kind::Work));
         let mut job = store.load(&slot, id, Kind::Work).unwrap();
         assert_eq!(job.run.wait, due.wait);
@@ -427,6 +452,7 @@ pub fn nothing_that_a_lost_slots_holder_does_has_an_effect<F: Fixture>() {
     assert!(matches!(store.save(&slot, &mut job), Err(StoreError::Lost)));
     assert!(matches!(store.note(&slot, &mut job), Err(StoreError::Lost)));
     assert!(matches!(store.record(&slot, &mut job, &[recorded(1)]), Err(StoreError::Lost)));
+    assert!(matches!(store.save_end(&slot, &mut job), Err(StoreError::Lost)));
     assert_eq!(job.run.recorded, 0);
     job.run.bytes = vec![7; 100_000];
     assert!(matches!(store.save(&slot, &mut job), Err(StoreError::Lost)));
@@ -434,7 +460,7 @@ pub fn nothing_that_a_lost_slots_holder_does_has_an_effect<F: Fixture>() {
     assert!(matches!(store.release(&slot, &job, now(), KEEP), Err(StoreError::Lost)));
     end(&mut job, State::Failed);
     assert!(matches!(store.release(&slot, &job, now(), KEEP), Err(StoreError::Lost)));
-    assert!(matches!(store.claim(&slot, &[due]), Err(StoreError::Lost)));
+    assert!(matches!(store.claim(&slot, &[due], 1), Err(StoreError::Lost)));
     assert!(matches!(store.claim_any(&slot, job.id), Err(StoreError::Lost)));
     assert!(matches!(store.load(&slot, job.id, Kind::Work), Err(StoreError::Lost)));
     assert_eq!(fixture.dump(), before);
@@ -675,6 +701,46 @@ pub fn marks_are_found_until_they_are_heeded_and_count_for_one_round<F: Fixture>
     assert_eq!(store.find(due.id).unwrap().unwrap().asked, None);
     store.forget_mark(cancel).unwrap();
     assert!(!store.is_marked(cancel).unwrap());
+}
+
+pub fn what_was_asked_before_a_claim_is_known_after_it<F: Fixture>() {
+    let fixture = F::new();
+    let (store, client) = (fixture.store(), fixture.store());
+    let slot = enter(&*store);
+    let cancel = |due: Due| Mark { id: due.id, round: 0, ask: Ask::Cancel };
+    let due = [0; 3].map(|_| put(&*store));
+    let is_asked = |due: Due| {
+        claim(&*store, &slot, due);
+        store.was_marked(cancel(due)).unwrap()
+    };
+    assert!(!is_asked(due[0]));
+    for asked in &due[1..] {
+        client.ask(cancel(*asked)).unwrap();
+        assert!(is_asked(*asked));
+    }
+}
+
+pub fn an_end_that_is_saved_is_there_and_its_claim_is_over_or_can_be_ended<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    for (targets, place) in [(0, Place::Done), (1, Place::Queue)] {
+        let input = Input { notify: vec!["mailto:a@b.org".into(); targets], ..input() };
+        let mut job = claim(&*store, &slot, put_input(&*store, &input));
+        end(&mut job, State::Succeeded);
+        job.run.tells = vec![Tell { due: now(), ..Tell::default() }; targets];
+        job.run.bytes = b"output".to_vec();
+        if !store.save_end(&slot, &mut job).unwrap() {
+            release(&*store, &slot, &job);
+        }
+        let found = store.find(job.id).unwrap().unwrap();
+        assert_eq!((found.state(), found.job.run.version), (State::Succeeded, job.run.version));
+        assert_eq!(store.output(job.id).unwrap().unwrap(), b"output");
+        assert_eq!(found.place == Place::Done, place == Place::Done, "{:?}", found.place);
+        assert!(matches!(store.save_end(&slot, &mut job), Err(StoreError::Lost)));
+    }
+    let counts = store.counts().unwrap();
+    assert_eq!((counts.running, counts.untold, counts.ended[0].1), (0, 1, 2));
 }
 
 pub fn a_job_that_has_ended_waits_until_all_have_been_told<F: Fixture>() {
@@ -1019,7 +1085,7 @@ pub fn jobs_of_a_group_come_one_after_the_other_and_hold_up_nobody_else<F: Fixtu
     }
     assert_eq!(listed(&*store, Some(State::Queued), None).len(), 7);
     // Nobody claims one of the others, not even who has brought it.
-    assert!(store.claim(&slot, &[Due::first(first[1])]).unwrap().is_empty());
+    assert!(store.claim(&slot, &[Due::first(first[1])], 1).unwrap().is_empty());
     for (n, state) in State::ENDS.into_iter().chain([State::Failed]).enumerate() {
         let job = claim_due(&*store, &slot, first[n]);
         assert!(!due(&*store).iter().any(|id| first.contains(id)), "{n}");
@@ -1209,7 +1275,7 @@ pub fn nobody_who_joins_while_others_end_is_left_behind<F: Fixture>() {
                 while store.counts().unwrap().ended[0].1 < 4 * JOBS as u64 {
                     assert!(begun.elapsed() < SECOND * 60, "{:?}", store.counts().unwrap());
                     let due = store.look(now() + SECOND, 9, false).unwrap().due;
-                    for due in store.claim(&slot, &due).unwrap() {
+                    for due in store.claim(&slot, &due, due.len()).unwrap() {
                         assert_eq!(running.fetch_add(1, order), 0, "another one runs");
                         let mut job = store.load(&slot, due.id, due.kind).unwrap();
                         end(&mut job, State::Succeeded);

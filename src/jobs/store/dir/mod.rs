@@ -597,9 +597,12 @@ impl<F: Folder> Store for Dir<F> {
         self.files.claims_of(slot)
     }
 
-    fn claim(&self, slot: &Slot, due: &[Due]) -> Result<Vec<Due>> {
+    fn claim(&self, slot: &Slot, due: &[Due], most: usize) -> Result<Vec<Due>> {
         let mut taken = Vec::new();
         for due in due {
+            if taken.len() == most {
+                break;
+            }
             let to = claimed(slot, due.id, due.kind);
             match self.files.rename_if_any(&queue::in_queue(due), &to) {
                 Ok(true) => {

@@ -76,6 +76,7 @@ impl Dialect {
                 .replace(" FOR UPDATE SKIP LOCKED", "")
                 .replace(" FOR SHARE", "")
                 .replace("GREATEST(", "max(")
+                .replace("strpos(", "instr(")
                 .replace("BYTEA", "BLOB")
                 .replace('$', "?")
                 .into(),

@@ -73,6 +73,17 @@ pub struct Sql<D> {
     bell: Cell<u64>,
     /// What was found at the last survey and has not been asked for yet.
     survey: RefCell<Survey>,
+    claimed: RefCell<Claimed>,
+}
+
+/// What came along with jobs that were claimed.
+#[derive(Default)]
+struct Claimed {
+    token: String,
+    /// Those that have not been loaded yet.
+    rows: Vec<(Id, Row)>,
+    /// All marks after the last claim.
+    marks: Option<Vec<Mark>>,
 }
 
 impl<D: Database> Sql<D> {
@@ -84,6 +95,7 @@ impl<D: Database> Sql<D> {
             is_busy: Cell::default(),
             bell: Cell::default(),
             survey: RefCell::default(),
+            claimed: RefCell::default(),
         }
     }
 
@@ -170,6 +182,37 @@ impl<D: Database> Sql<D> {
             job.run.version -= 1;
         }
         saved
+    }
+
+    /// Asks one of the two questions that end a claim.
+    fn end_claim(&self, slot: &Slot, job: &Job, question: &schema::Question, more: &[Value]) -> Result<()> {
+        let due = Due::of(job.id, &job.run);
+        let wait = due.and_then(|due| due.wait);
+        let end = job.run.end.as_ref();
+        self.survey.borrow_mut().ended = None;
+        let parameters = [
+            due.map_or(2, |due| kind_number(due.kind)).into(),
+            i64::from(wait.is_some()).into(),
+            due.map(|due| number(due.time)).into(),
+            wait.map(|wait| number(wait.since)).into(),
+            end.map_or("", |end| end.state.name()).into(),
+            number(end.map_or(Time(0), |end| end.finished)),
+            job.id.to_string().into(),
+            token(slot).into(),
+        ];
+        let parameters: Vec<_> = parameters.into_iter().chain(more.iter().cloned()).collect();
+        let statement = question.call(self.database.dialect());
+        self.change_as_holder("releasing a job", &statement, &parameters)?;
+        if end.is_some() && job.claim != Kind::Tell {
+            fault::trace("settled", job.id, job.run.version);
+        }
+        Ok(())
+    }
+
+    /// Forgets what clients asked before, since a job that has just been claimed may be among those.
+    fn has_claimed(&self) {
+        self.claimed.borrow_mut().marks = None;
+        self.survey.borrow_mut().marks = None;
     }
 
     /// Whether a slot is still held, for who could do nothing as its holder.
@@ -284,6 +327,14 @@ impl<D: Database> Store for Sql<D> {
     fn is_marked(&self, mark: Mark) -> Result<bool> {
         let statement = "SELECT id FROM afterack_marks WHERE id = $1 AND round = $2 AND ask = $3";
         self.changes("looking for a mark", statement, &mark_values(mark))
+    }
+
+    fn was_marked(&self, mark: Mark) -> Result<bool> {
+        let mut claimed = self.claimed.borrow_mut();
+        if claimed.marks.is_none() {
+            claimed.marks = Some(self.marks()?);
+        }
+        Ok(claimed.marks.as_ref().is_some_and(|marks| marks.contains(&mark)))
     }
 
     fn list(&self, wanted: &Wanted, range: Range, most: usize) -> Result<Vec<Found>> {
@@ -436,33 +487,49 @@ impl<D: Database> Store for Sql<D> {
         Ok(read_all(&rows, "reading claims", read)?.into_iter().flatten().collect())
     }
 
-    fn claim(&self, slot: &Slot, due: &[Due]) -> Result<Vec<Due>> {
+    /// They are loaded on the way, if they are small.
+    fn claim(&self, slot: &Slot, due: &[Due], most: usize) -> Result<Vec<Due>> {
         let doing = "claiming jobs";
         let mut taken = Vec::new();
+        let mut claimed = self.claimed.borrow_mut();
+        if claimed.token != token(slot) {
+            *claimed = Claimed { token: token(slot).into(), ..Claimed::default() };
+        }
         for due in due.chunk_by(|one, other| one.kind == other.kind).flat_map(|due| due.chunks(CLAIMED)) {
-            let Some(first) = due.first() else { continue };
+            let Some(first) = due.first().filter(|_| taken.len() < most) else { continue };
             let until = due.iter().map(|due| due.time).max().unwrap_or_default();
-            let ids: Vec<_> = (5..5 + due.len()).map(|number| format!("${number}")).collect();
-            // Who has gone on to wait for longer meanwhile is not due any more.
+            let ids: Vec<_> = (6..6 + due.len()).map(|number| format!("${number}")).collect();
+            // Who has gone on to wait for longer meanwhile is not due any more. What is picked is so once, however
+            // the database joins it.
             let statement = format!(
-                "UPDATE afterack_runs SET owner = $1 WHERE EXISTS \
-                 (SELECT 1 FROM afterack_slots WHERE token = $1 AND role = $2 FOR SHARE) AND id IN \
-                 (SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL AND kind = $3 \
-                 AND (waits = 0 OR waits = 1 AND due <= $4) AND id IN ({}) FOR UPDATE SKIP LOCKED){LIGHT} \
-                 RETURNING id, kind, due, since",
+                "WITH picked AS (SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL AND kind = $3 \
+                 AND (waits = 0 OR waits = 1 AND due <= $4) AND id IN ({}) \
+                 ORDER BY due, id LIMIT $5 FOR UPDATE SKIP LOCKED) \
+                 UPDATE afterack_runs SET owner = $1 WHERE EXISTS \
+                 (SELECT 1 FROM afterack_slots WHERE token = $1 AND role = $2 FOR SHARE) \
+                 AND id IN (SELECT id FROM picked){LIGHT} RETURNING id, kind, due, since, \
+                 (SELECT head FROM afterack_jobs j WHERE j.id = afterack_runs.id), \
+                 (SELECT size FROM afterack_jobs j WHERE j.id = afterack_runs.id), run, \
+                 CASE WHEN length(bytes) <= {SMALL} THEN bytes END, \
+                 (SELECT body FROM afterack_jobs j WHERE j.id = afterack_runs.id AND size <= {SMALL}), \
+                 CAST(COALESCE(length(bytes), 0) AS BIGINT)",
                 ids.join(", ")
             );
             let slot_is = [token(slot).into(), slot.role.to_string().into()];
-            let which = [kind_number(first.kind).into(), number(until)];
+            let which = [kind_number(first.kind).into(), number(until), number_of(most - taken.len())];
             let ids = due.iter().map(|due| due.id.to_string().into());
             let parameters: Vec<_> = slot_is.into_iter().chain(which).chain(ids).collect();
-            let rows = self.run(doing, &statement, &parameters)?;
-            for row in &rows {
-                if let Entry::Due(due) = due_of(row).map_err(|failure| failed(doing, failure))? {
+            for row in self.run(doing, &statement, &parameters)? {
+                let read = |row: &Row| Ok((due_of(row)?, row.integer(9)? <= SMALL));
+                let (entry, is_small) = read(&row).map_err(|failure| failed(doing, failure))?;
+                if let Entry::Due(due) = entry {
                     taken.push(due);
+                    claimed.rows.extend(is_small.then_some((due.id, row)));
                 }
             }
         }
+        drop(claimed);
+        self.has_claimed();
         match taken.is_empty() {
             true => self.check(slot)?,
             false => fault::point("claimed"),
@@ -477,6 +544,7 @@ impl<D: Database> Store for Sql<D> {
                          AND id = $3 AND owner IS NULL RETURNING kind";
         let parameters = [token(slot).into(), slot.role.to_string().into(), id.to_string().into()];
         let rows = self.run("claiming a job", statement, &parameters)?;
+        self.has_claimed();
         match read_all(&rows, "claiming a job", |row| row.integer(0))?.first() {
             Some(kind) => Ok(claimed_for(*kind)),
             None => self.check(slot).map(|()| None),
@@ -485,19 +553,27 @@ impl<D: Database> Store for Sql<D> {
 
     fn load(&self, slot: &Slot, id: Id, kind: Kind) -> Result<Job> {
         let doing = "loading a job";
-        let statement = format!(
-            "SELECT j.head, j.size, r.run, r.bytes, CASE WHEN j.size <= {SMALL} THEN j.body END \
-             FROM afterack_runs r JOIN afterack_jobs j ON j.id = r.id WHERE r.id = $1 AND r.owner = $2"
-        );
-        let rows = self.run(doing, &statement, &[id.to_string().into(), token(slot).into()])?;
-        let row = rows.first().ok_or(StoreError::Lost)?;
-        let read = |row: &Row| {
-            let (head, run) = (row.text(0)?.to_owned(), row.text(2)?.to_owned());
-            Ok((head, row.integer(1)?, run, row.bytes(3)?, row.bytes(4)?))
+        let mut claimed = self.claimed.borrow_mut();
+        let known = claimed.rows.iter().position(|row| row.0 == id).map(|at| claimed.rows.swap_remove(at).1);
+        let row = match known.filter(|_| claimed.token == token(slot)) {
+            Some(row) => row,
+            None => {
+                let statement = format!(
+                    "SELECT r.id, r.kind, r.due, r.since, j.head, j.size, r.run, r.bytes, \
+                     CASE WHEN j.size <= {SMALL} THEN j.body END \
+                     FROM afterack_runs r JOIN afterack_jobs j ON j.id = r.id WHERE r.id = $1 AND r.owner = $2"
+                );
+                let rows = self.run(doing, &statement, &[id.to_string().into(), token(slot).into()])?;
+                rows.into_iter().next().ok_or(StoreError::Lost)?
+            }
         };
-        let (head, size, run, bytes, body) = read(row).map_err(|failure| failed(doing, failure))?;
-        let input = Input { body, ..input(id, &head, size)? };
-        Ok(Job::new(id, input, Run { bytes, ..run_of(id, &run)? }, kind))
+        let read = || {
+            let (head, run) = (row.text(4)?, row.text(6)?);
+            Ok((head, row.integer(5)?, run, row.bytes(7)?, row.bytes(8)?))
+        };
+        let (head, size, run, bytes, body) = read().map_err(|failure| failed(doing, failure))?;
+        let input = Input { body, ..input(id, head, size)? };
+        Ok(Job::new(id, input, Run { bytes, ..run_of(id, run)? }, kind))
     }
 
     fn repair(&self, slot: &Slot, id: Id, kind: Kind, reason: &str, run: Run) -> Result<Option<Job>> {
@@ -529,6 +605,17 @@ impl<D: Database> Store for Sql<D> {
     fn save(&self, slot: &Slot, job: &mut Job) -> Result<()> {
         let bytes = job.run.bytes.clone().into();
         self.next_version(slot, job, ", bytes = $4, step = NULL, step_bytes = NULL", &[bytes], "")
+    }
+
+    fn save_end(&self, slot: &Slot, job: &mut Job) -> Result<bool> {
+        job.run.version += 1;
+        let text = serde_json::to_string(&job.run).expect("these are structs with plain fields");
+        let saved =
+            self.end_claim(slot, job, &schema::SAVE_END, &[text.into(), job.run.bytes.clone().into()]);
+        if saved.is_err() {
+            job.run.version -= 1;
+        }
+        saved.map(|()| true)
     }
 
     fn note(&self, slot: &Slot, job: &mut Job) -> Result<()> {
@@ -575,26 +662,7 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn release(&self, slot: &Slot, job: &Job, _: Time, _: Duration) -> Result<()> {
-        let due = Due::of(job.id, &job.run);
-        let wait = due.and_then(|due| due.wait);
-        let end = job.run.end.as_ref();
-        let statement = schema::RELEASE.call(self.database.dialect());
-        self.survey.borrow_mut().ended = None;
-        let parameters = [
-            due.map_or(2, |due| kind_number(due.kind)).into(),
-            i64::from(wait.is_some()).into(),
-            due.map(|due| number(due.time)).into(),
-            wait.map(|wait| number(wait.since)).into(),
-            end.map_or("", |end| end.state.name()).into(),
-            number(end.map_or(Time(0), |end| end.finished)),
-            job.id.to_string().into(),
-            token(slot).into(),
-        ];
-        self.change_as_holder("releasing a job", &statement, &parameters)?;
-        if end.is_some() && job.claim != Kind::Tell {
-            fault::trace("settled", job.id, job.run.version);
-        }
-        Ok(())
+        self.end_claim(slot, job, &schema::RELEASE, &[])
     }
 
     fn note_untold(&self) -> Result<()> {

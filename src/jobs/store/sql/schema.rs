@@ -32,7 +32,8 @@ use crate::jobs::job::State;
 /// The version of the schema that is described here.
 pub const VERSION: i64 = 1;
 
-/// Into how many parts the jobs that end are counted.
+/// Into how many parts the jobs that end are counted, by the last digits of their ids: those that end at once lock
+/// different rows until the disk has them.
 const PARTS: i64 = 16;
 
 const TABLES: &[&str] = &[
@@ -134,7 +135,8 @@ const TRIGGERS: [Trigger; 8] = [
         name: "afterack_end",
         when: "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW WHEN (NEW.ended <> '' AND OLD.ended = '')",
         locks: None,
-        what: "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended AND part = NEW.finished % 16;",
+        what: "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended \
+               AND part = strpos('0123456789abcdef', substr(NEW.id, 36, 1)) - 1;",
     },
     // One that has begun again is the last of its group; who is not the first waits; who is waits no longer.
     Trigger {
@@ -201,7 +203,7 @@ pub struct Question {
     pub statement: &'static str,
 }
 
-pub const QUESTIONS: [&Question; 4] = [&PUT, &SURVEY, &LOOK, &RELEASE];
+pub const QUESTIONS: [&Question; 5] = [&PUT, &SURVEY, &LOOK, &RELEASE, &SAVE_END];
 
 /// Records a job, unless so many wait already, if this is the schema that this component knows.
 pub const PUT: Question = Question {
@@ -218,20 +220,37 @@ pub const PUT: Question = Question {
                 ON CONFLICT DO NOTHING RETURNING id",
 };
 
-/// Ends a claim. A clock that was behind lets nothing go before what has ended earlier.
+/// Ends the claim of a job. A clock that was behind lets nothing go before what has ended earlier.
+macro_rules! release {
+    ($columns:literal, $condition:expr) => {
+        concat!(
+            "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
+             ended = $5, finished = CASE WHEN CAST($5 AS TEXT) = '' THEN NULL ELSE GREATEST($6, COALESCE( \
+             (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END",
+            $columns,
+            " WHERE id = $7 AND owner = $8",
+            $condition,
+            " RETURNING id"
+        )
+    };
+}
+
+/// Ends a claim.
 pub const RELEASE: Question = Question {
     name: "afterack_release",
     is_stable: false,
     parameters: "BIGINT, BIGINT, BIGINT, BIGINT, TEXT, BIGINT, TEXT, TEXT",
     columns: "id TEXT",
-    statement: concat!(
-        "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
-         ended = $5, finished = CASE WHEN CAST($5 AS TEXT) = '' THEN NULL ELSE GREATEST($6, COALESCE( \
-         (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END \
-         WHERE id = $7 AND owner = $8",
-        light!(),
-        " RETURNING id"
-    ),
+    statement: release!("", light!()),
+};
+
+/// Stores how a job has ended, and ends its claim.
+pub const SAVE_END: Question = Question {
+    name: "afterack_save_end",
+    is_stable: false,
+    parameters: "BIGINT, BIGINT, BIGINT, BIGINT, TEXT, BIGINT, TEXT, TEXT, TEXT, BYTEA",
+    columns: "id TEXT",
+    statement: release!(", run = $9, bytes = $10, step = NULL, step_bytes = NULL", ""),
 };
 
 /// The slots, the marks, what is to begin again, who has claims and no slot, and when the first of those jobs has
@@ -306,6 +325,7 @@ pub fn statements(dialect: Dialect) -> Vec<String> {
     for Trigger { name, when, locks, what } in TRIGGERS {
         match dialect {
             Dialect::Sqlite => {
+                let what = dialect.adapt(what);
                 statements.push(format!("CREATE TRIGGER {name} {when} BEGIN {what} END"));
             }
             Dialect::Postgres => {

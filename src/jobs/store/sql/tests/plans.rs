@@ -23,7 +23,7 @@ impl<D: Database> Database for Explained<D> {
     }
 
     fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
-        if ["SELECT", "INSERT", "UPDATE", "DELETE"].iter().any(|word| statement.starts_with(word)) {
+        if ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"].iter().any(|word| statement.starts_with(word)) {
             let (explain, column) = match self.dialect() {
                 Dialect::Postgres => ("EXPLAIN", 0),
                 Dialect::Sqlite => ("EXPLAIN QUERY PLAN", 3),
@@ -67,11 +67,15 @@ pub fn exercise(store: &dyn Store) {
     assert!(is_full(store, 4, now()));
     let mark = Mark { id: due[0].id, round: 0, ask: Ask::Cancel };
     store.ask(mark).unwrap();
-    assert!(store.is_marked(mark).unwrap() && store.marks().unwrap().len() == 1);
+    assert!(
+        store.is_marked(mark).unwrap()
+            && store.was_marked(mark).unwrap()
+            && store.marks().unwrap().len() == 1
+    );
     store.forget_mark(mark).unwrap();
     assert!(!store.look(now(), 100, true).unwrap().due.is_empty());
     store.renew(&mut slot).unwrap();
-    assert_eq!(store.claim(&slot, &due[..2]).unwrap(), due[..2]);
+    assert_eq!(store.claim(&slot, &due, 2).unwrap(), due[..2]);
     assert_eq!(store.claims(&slot).unwrap().len(), 2);
     assert_eq!(store.claim_any(&slot, due[2].id).unwrap(), Some(Kind::Work));
     let mut job = store.load(&slot, due[0].id, Kind::Work).unwrap();
@@ -80,14 +84,16 @@ pub fn exercise(store: &dyn Store) {
     store.record(&slot, &mut job, &[recorded]).unwrap();
     assert_eq!(store.recorded(&slot, &mut job).unwrap().len(), 1);
     end(&mut job, State::Succeeded);
-    store.save(&slot, &mut job).unwrap();
-    release(store, &slot, &job);
+    assert!(store.save_end(&slot, &mut job).unwrap());
+    let mut other = store.load(&slot, due[2].id, Kind::Work).unwrap();
+    store.save(&slot, &mut other).unwrap();
+    release(store, &slot, &other);
     assert!(store.find(job.id).unwrap().is_some() && store.output(job.id).unwrap().is_some());
     assert_eq!(store.body(job.id).unwrap(), b"{}");
     assert!(store.unfinished().unwrap().is_empty());
     store.finish("nobody").unwrap();
     store.note_untold().unwrap();
-    assert_eq!(store.counts().unwrap().running, 2);
+    assert_eq!(store.counts().unwrap().running, 1);
     let waiter = store.admit(9, now()).unwrap().unwrap();
     store.dismiss(waiter).unwrap();
     assert!(store.pulse().unwrap() > 0 && store.expires(KEEP).unwrap().is_some());
