@@ -3,16 +3,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use super::alarms::Alarms;
 use super::lanes::Lanes;
 use super::room::Room;
+use super::together::Together;
 use super::{Engine, LOOK, PAUSE, tell, work};
 use crate::jobs::fault;
-use crate::jobs::job::{Id, Job, Recorded};
-use crate::jobs::store::{Ask, Due, Kind, Mark, Result, Role, Slot, StoreError};
+use crate::jobs::job::{Id, Input, Job, Recorded, Run};
+use crate::jobs::store::{Ask, Due, Kind, Mark, News, Result, Role, Save, Slot, StoreError};
 
 /// How many due jobs of each kind are known beforehand, so that a long queue is not listed for every job.
 const KNOWN: usize = 256;
@@ -37,6 +39,7 @@ pub struct Drain<'a> {
     /// Bodies and outputs that its lanes hold.
     pub room: Room,
     pub alarms: Alarms,
+    together: Together,
     slot: RefCell<Slot>,
     role: Role,
     /// The due jobs that are known, first come first: those to work on, and those to tell of.
@@ -104,6 +107,7 @@ impl<'a> Drain<'a> {
             engine,
             room: Room::default(),
             alarms: Alarms::default(),
+            together: Together::default(),
             role: slot.role,
             slot: slot.into(),
             known: RefCell::default(),
@@ -334,8 +338,13 @@ impl<'a> Drain<'a> {
         poll_fn(move |context| {
             self.renew();
             self.alarms.ring(host.elapsed());
-            if let Poll::Ready(Some(ended)) = lanes.poll_next(context, &mut || self.renew()) {
-                return Poll::Ready(Some(ended));
+            loop {
+                if let Poll::Ready(Some(ended)) = lanes.poll_next(context, &mut || self.renew()) {
+                    return Poll::Ready(Some(ended));
+                }
+                if !self.together.store_all(self.engine, &self.slot.borrow()) {
+                    break;
+                }
             }
             // A lane may have begun to wait for a time before that.
             let mut first = self.alarms.next().unwrap_or(look).min(look);
@@ -375,13 +384,40 @@ impl<'a> Drain<'a> {
     pub async fn persist<T>(&self, mut act: impl FnMut(&Slot) -> Result<T>) -> Result<T> {
         loop {
             let result = act(&self.slot.borrow());
-            match result {
-                Err(error @ StoreError::Failed { .. }) if !self.engine.is_spent() => {
-                    self.pause(error)?;
-                    self.alarms.wait(self.claim_at.get()).await;
-                }
-                result => return result,
+            if let Some(done) = self.done(result).await? {
+                return Ok(done);
             }
+        }
+    }
+
+    /// The same for what there is new of a job: whether its claim has ended with that.
+    async fn store(&self, job: &mut Job, news: News) -> Result<bool> {
+        let blank = Job::new(job.id, Input::default(), Run::default(), job.claim);
+        let mut save = Save { job: std::mem::replace(job, blank), news };
+        let result = loop {
+            let result;
+            if self.engine.store.gathers() {
+                (save, result) = self.together.store(save).await;
+            } else {
+                result = self.engine.save_one(&self.slot.borrow(), &mut save);
+            }
+            if let Some(done) = self.done(result).await.transpose() {
+                break done;
+            }
+        };
+        *job = save.job;
+        result
+    }
+
+    /// What was done; `None` after a pause if the store has failed and it is to be tried again.
+    async fn done<T>(&self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Err(error @ StoreError::Failed { .. }) if !self.engine.is_spent() => {
+                self.pause(error)?;
+                self.alarms.wait(self.claim_at.get()).await;
+                Ok(None)
+            }
+            result => result.map(Some),
         }
     }
 
@@ -401,7 +437,7 @@ impl<'a> Drain<'a> {
 
     /// Stores how a claimed job has ended, and ends its claim.
     pub async fn save_end(&self, job: &mut Job) -> Result<()> {
-        let is_released = self.persist(|slot| self.engine.save_end(slot, job)).await?;
+        let is_released = self.store(job, News::End).await?;
         fault::trace("stored", job.id, job.run.version);
         fault::point("stored");
         fault::point("ended");
@@ -415,9 +451,8 @@ impl<'a> Drain<'a> {
     }
 
     /// Records what came of a claimed job's steps.
-    pub async fn record(&self, job: &mut Job, results: &[Recorded]) -> Result<()> {
-        job.run.updated = self.engine.clock.now();
-        self.persist(|slot| self.engine.store.record(slot, job, results)).await
+    pub async fn record(&self, job: &mut Job, results: Rc<[Recorded]>) -> Result<()> {
+        self.store(job, News::Steps(results)).await.map(drop)
     }
 
     /// Ends the claim of a job.

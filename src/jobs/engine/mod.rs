@@ -17,6 +17,7 @@ mod poller;
 mod relay;
 mod room;
 mod tell;
+mod together;
 mod watch;
 mod work;
 
@@ -31,7 +32,7 @@ use super::fault;
 use super::host::Host;
 use super::job::{End, Id, Job, State, Tell, Wait};
 use super::store::{
-    Ask, Due, Found, Holding, Kind, Mark, Outlook, Place, Result, Role, SLOTS, Slot, Store, StoreError,
+    Ask, Due, Found, Holding, Kind, Mark, Outlook, Place, Result, Role, SLOTS, Save, Slot, Store, StoreError,
 };
 use super::time::{Clock, Time};
 use super::worker::{Terms, Worker, Workers};
@@ -363,14 +364,22 @@ impl Engine {
         self.store.save(slot, job)
     }
 
-    /// Stores how a claimed job has ended: whether that ended its claim, too.
-    fn save_end(&self, slot: &Slot, job: &mut Job) -> Result<bool> {
-        job.run.updated = self.clock.now();
-        let is_released = self.store.save_end(slot, job)?;
-        if is_released {
-            self.say_released(job);
+    /// Stores what there is new of a claimed job: whether that ended its claim, too.
+    fn save_one(&self, slot: &Slot, save: &mut Save) -> Result<bool> {
+        self.save_all(slot, std::slice::from_mut(save)).remove(0)
+    }
+
+    /// Stores what there is new of claimed jobs: what came of each, and whether that ended its claim, too.
+    fn save_all(&self, slot: &Slot, saves: &mut [Save]) -> Vec<Result<bool>> {
+        let now = self.clock.now();
+        saves.iter_mut().for_each(|save| save.job.run.updated = now);
+        let results = self.store.save_all(slot, saves);
+        for (save, result) in saves.iter().zip(&results) {
+            if matches!(result, Ok(true)) {
+                self.say_released(&save.job);
+            }
         }
-        Ok(is_released)
+        results
     }
 
     /// Ends a claim.

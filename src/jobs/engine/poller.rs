@@ -186,7 +186,8 @@ impl Poller<'_, '_> {
         let wait = self.course.first_wait().filter(|_| self.course.is_idle());
         self.job.run.wait = wait.map(|(_, wait)| wait);
         fault::point("worked");
-        self.drain.record(self.job, &results).await?;
+        let results: Rc<[Recorded]> = results.into();
+        self.drain.record(self.job, results.clone()).await?;
         fault::trace("stored", self.job.id, self.job.run.version);
         fault::point("stored");
         self.course.note_recorded(&results);

@@ -194,6 +194,20 @@ pub struct Slot {
     pub sign: Sign,
 }
 
+/// What is to be stored of a claimed job.
+pub struct Save {
+    pub job: Job,
+    pub news: News,
+}
+
+/// What there is new of a job.
+pub enum News {
+    /// What came of its steps: see [`Store::record`].
+    Steps(Rc<[Recorded]>),
+    /// Its end: see [`Store::save_end`].
+    End,
+}
+
 /// The permission to let a client wait.
 #[derive(Debug)]
 pub struct Waiter {
@@ -347,6 +361,20 @@ pub trait Store {
     /// Stores how a claimed job has ended, and [releases](Store::release) it if that costs no more: whether it did.
     fn save_end(&self, slot: &Slot, job: &mut Job) -> Result<bool> {
         self.save(slot, job).map(|()| false)
+    }
+
+    /// Whether jobs that are stored together cost less than one after the other.
+    fn gathers(&self) -> bool {
+        false
+    }
+
+    /// Stores what there is new of these claimed jobs: what came of each, and whether its claim has ended with that.
+    fn save_all(&self, slot: &Slot, saves: &mut [Save]) -> Vec<Result<bool>> {
+        let save = |Save { job, news }: &mut Save| match news {
+            News::Steps(results) => self.record(slot, job, results).map(|()| false),
+            News::End => self.save_end(slot, job),
+        };
+        saves.iter_mut().map(save).collect()
     }
 
     /// Stores how far a claimed job has come, but a power cut may take it back.

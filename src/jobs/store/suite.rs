@@ -77,6 +77,7 @@ macro_rules! suite {
             marks_are_found_until_they_are_heeded_and_count_for_one_round
             what_was_asked_before_a_claim_is_known_after_it
             an_end_that_is_saved_is_there_and_its_claim_is_over_or_can_be_ended
+            what_is_stored_together_is_there_for_each_whose_claim_still_is
             a_job_that_has_ended_waits_until_all_have_been_told
             jobs_are_listed_in_pages_in_either_order
             jobs_are_listed_as_they_stand
@@ -212,8 +213,11 @@ pub fn the_first_of_those_that_can_be_claimed_are_as_many_as_are_wanted<F: Fixtu
     let store = fixture.store();
     let (one, other) = (enter(&*store), enter(&*store));
     let large = Input { body: vec![b'x'; 30_000], size: 30_000, ..input() };
+    let mut ids = [0; 5].map(|_| Id::new(&Native));
+    ids.sort_unstable();
     let inputs = [input(), input(), large, input(), input()];
-    let due: Vec<_> = inputs.iter().map(|input| put_input(&*store, input)).collect();
+    ids.iter().zip(&inputs).for_each(|(id, input)| put_as(&*store, *id, input));
+    let due = ids.map(Due::first);
     for taken in [due[0], due[3]] {
         claim(&*store, &other, taken);
     }
@@ -743,6 +747,57 @@ pub fn an_end_that_is_saved_is_there_and_its_claim_is_over_or_can_be_ended<F: Fi
     assert_eq!((counts.running, counts.untold, counts.ended[0].1), (0, 1, 2));
 }
 
+pub fn what_is_stored_together_is_there_for_each_whose_claim_still_is<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let (slot, other) = (enter(&*store), enter(&*store));
+    let due: Vec<_> = (0..200).map(|_| put(&*store)).collect();
+    // Steps, and ends; some are long, some have several steps, and some have lost their claims.
+    let is_lost = |number: usize| number % 7 == 3;
+    let mut saves: Vec<_> = due
+        .iter()
+        .enumerate()
+        .map(|(number, due)| {
+            let mut job = claim(&*store, if is_lost(number) { &other } else { &slot }, *due);
+            let length = if number % 10 == 0 { 200_000 } else { number };
+            if number % 2 == 0 {
+                end(&mut job, State::Succeeded);
+                job.run.bytes = vec![b'x'; length];
+                return Save { job, news: News::End };
+            }
+            let steps = if number % 5 == 0 { 0..2 } else { 0..1 };
+            Save { job, news: News::Steps(steps.map(recorded).collect()) }
+        })
+        .collect();
+    let results = store.save_all(&slot, &mut saves);
+    assert_eq!(results.len(), saves.len());
+    for (number, (Save { mut job, news }, result)) in saves.into_iter().zip(results).enumerate() {
+        if is_lost(number) {
+            assert!(matches!(result, Err(StoreError::Lost)), "{number}: {result:?}");
+            assert_eq!((job.run.version, job.run.recorded), (0, 0));
+            assert_eq!(store.find(job.id).unwrap().unwrap().job.run.version, 0);
+            continue;
+        }
+        match news {
+            News::End => {
+                if !result.unwrap() {
+                    release(&*store, &slot, &job);
+                }
+                let found = store.find(job.id).unwrap().unwrap();
+                assert_eq!((found.state(), found.place == Place::Done), (State::Succeeded, true));
+                assert_eq!(store.output(job.id).unwrap().unwrap(), job.run.bytes, "{number}");
+            }
+            News::Steps(steps) => {
+                assert!(!result.unwrap());
+                assert_eq!(store.load(&slot, job.id, Kind::Work).unwrap().run.recorded as usize, steps.len());
+                assert_eq!(store.recorded(&slot, &mut job).unwrap(), *steps, "{number}");
+            }
+        }
+    }
+    let counts = store.counts().unwrap();
+    assert_eq!((counts.running, counts.ended[0].1), (200 - 86, 86));
+}
+
 pub fn a_job_that_has_ended_waits_until_all_have_been_told<F: Fixture>() {
     let fixture = F::new();
     let store = fixture.store();
@@ -1002,11 +1057,13 @@ pub fn whoever_tells_of_a_job_that_is_purged_has_lost_it<F: Fixture>() {
     let store = fixture.store();
     let slot = enter(&*store);
     let input = Input { notify: vec!["mailto:a@b.org".into()], ..input() };
+    let mut ended = 0;
     // It waits to be told of; somebody tells of it; it has ended a moment ago, and who ran it is about to say so.
-    for stage in 0..3 {
+    for (stage, length) in (0..3).flat_map(|stage| [(stage, 0), (stage, 100_000)]) {
         let mut job = claim(&*store, &slot, put_input(&*store, &input));
         end(&mut job, State::Failed);
         job.run.tells = vec![Tell { due: now(), ..Tell::default() }];
+        job.run.bytes = vec![b'x'; length];
         store.save(&slot, &mut job).unwrap();
         if stage < 2 {
             release(&*store, &slot, &job);
@@ -1023,7 +1080,8 @@ pub fn whoever_tells_of_a_job_that_is_purged_has_lost_it<F: Fixture>() {
         assert!(store.find(job.id).unwrap().is_none());
         let counts = store.counts().unwrap();
         assert_eq!((counts.waiting, counts.running, counts.untold), (0, 0, 0), "{stage}");
-        assert_eq!(counts.ended[1], (State::Failed, stage + 1));
+        ended += 1;
+        assert_eq!(counts.ended[1], (State::Failed, ended));
         assert_eq!((fixture.jobs(), fixture.leftovers()), (0, 0), "{stage}");
         assert!(store.look(now() + KEEP, 9, true).unwrap().is_empty);
     }

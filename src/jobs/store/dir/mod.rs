@@ -336,10 +336,8 @@ impl<F: Folder> Dir<F> {
                     return Ok(Some((place, file, kind)));
                 }
             }
-            let is_gone =
-                || Ok(self.files.exists(&path("gone", id))? || !self.files.exists(&path("jobs", id))?);
             if !exists
-                || round >= 4 && is_gone()?
+                || round >= 4 && self.is_purged(id)?
                 || round >= ROUNDS && self.files.host().elapsed() > begun + MISSED
             {
                 break;
@@ -384,6 +382,7 @@ impl<F: Folder> Dir<F> {
         let steps: Vec<u8> = results.iter().flat_map(record::step).collect();
         let (half, at) = match record::store(&job.run) {
             Stored::Half(half, at) => (half, at),
+            Stored::File(_) if !self.files.exists(&place)? => return Err(StoreError::Lost),
             Stored::File(file) => return self.replace(slot, job, file, &steps),
         };
         // The steps first: who dies in between has recorded nothing.
@@ -415,10 +414,19 @@ impl<F: Folder> Dir<F> {
             file.extend(steps);
         }
         self.files.write(&place, &file, true)?;
+        if self.is_purged(job.id)? {
+            self.files.remove_if_any(&place)?; // Whoever did that has found the file before this one.
+            return Err(StoreError::Lost);
+        }
         self.files.sync(&slot_folder(slot))?;
         job.record = from..file.len() as u64;
         job.durable = job.run.version;
         if has_succeeded(job) && job.run.recorded > 0 { self.shorten_input(job.id) } else { Ok(()) }
+    }
+
+    /// Whether somebody has removed a job, or is at it.
+    fn is_purged(&self, id: Id) -> Result<bool> {
+        Ok(self.files.exists(&path("gone", id))? || !self.files.exists(&path("jobs", id))?)
     }
 
     /// Leaves in the file of what was accepted nothing but that.

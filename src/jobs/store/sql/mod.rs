@@ -21,6 +21,7 @@ pub mod spin;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod together;
 #[cfg(feature = "wasmcloud")]
 pub mod wasmcloud;
 
@@ -29,8 +30,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{
-    Counts, Due, Found, Holding, Kind, LONGEST_WAIT, Mark, Outlook, Put, Range, Result, RetryAll, Role, Sign,
-    Slot, Store, StoreError, Waiter, Wanted,
+    Counts, Due, Found, Holding, Kind, LONGEST_WAIT, Mark, Outlook, Put, Range, Result, RetryAll, Role, Save,
+    Sign, Slot, Store, StoreError, Waiter, Wanted,
 };
 use crate::jobs::fault;
 use crate::jobs::host::Host;
@@ -43,6 +44,7 @@ use rows::{
     run_of, sign, token,
 };
 use survey::Survey;
+use together::Part;
 
 /// For how long a statement is tried while others hold what it needs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -74,6 +76,8 @@ pub struct Sql<D> {
     /// What was found at the last survey and has not been asked for yet.
     survey: RefCell<Survey>,
     claimed: RefCell<Claimed>,
+    /// Jobs that were stored together have failed.
+    is_apart: Cell<bool>,
 }
 
 /// What came along with jobs that were claimed.
@@ -96,6 +100,7 @@ impl<D: Database> Sql<D> {
             bell: Cell::default(),
             survey: RefCell::default(),
             claimed: RefCell::default(),
+            is_apart: Cell::default(),
         }
     }
 
@@ -182,31 +187,6 @@ impl<D: Database> Sql<D> {
             job.run.version -= 1;
         }
         saved
-    }
-
-    /// Asks one of the two questions that end a claim.
-    fn end_claim(&self, slot: &Slot, job: &Job, question: &schema::Question, more: &[Value]) -> Result<()> {
-        let due = Due::of(job.id, &job.run);
-        let wait = due.and_then(|due| due.wait);
-        let end = job.run.end.as_ref();
-        self.survey.borrow_mut().ended = None;
-        let parameters = [
-            due.map_or(2, |due| kind_number(due.kind)).into(),
-            i64::from(wait.is_some()).into(),
-            due.map(|due| number(due.time)).into(),
-            wait.map(|wait| number(wait.since)).into(),
-            end.map_or("", |end| end.state.name()).into(),
-            number(end.map_or(Time(0), |end| end.finished)),
-            job.id.to_string().into(),
-            token(slot).into(),
-        ];
-        let parameters: Vec<_> = parameters.into_iter().chain(more.iter().cloned()).collect();
-        let statement = question.call(self.database.dialect());
-        self.change_as_holder("releasing a job", &statement, &parameters)?;
-        if end.is_some() && job.claim != Kind::Tell {
-            fault::trace("settled", job.id, job.run.version);
-        }
-        Ok(())
     }
 
     /// Forgets what clients asked before, since a job that has just been claimed may be among those.
@@ -608,14 +588,16 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn save_end(&self, slot: &Slot, job: &mut Job) -> Result<bool> {
-        job.run.version += 1;
-        let text = serde_json::to_string(&job.run).expect("these are structs with plain fields");
-        let saved =
-            self.end_claim(slot, job, &schema::SAVE_END, &[text.into(), job.run.bytes.clone().into()]);
-        if saved.is_err() {
-            job.run.version -= 1;
-        }
-        saved.map(|()| true)
+        self.save_parts(slot, &mut [Part { job, step: None }]).remove(0)
+    }
+
+    /// After a failure all are stored by themselves, so that no job holds up the others.
+    fn gathers(&self) -> bool {
+        !self.is_apart.get()
+    }
+
+    fn save_all(&self, slot: &Slot, saves: &mut [Save]) -> Vec<Result<bool>> {
+        self.save_together(slot, saves)
     }
 
     fn note(&self, slot: &Slot, job: &mut Job) -> Result<()> {
@@ -623,17 +605,7 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn record(&self, slot: &Slot, job: &mut Job, results: &[Recorded]) -> Result<()> {
-        results.iter().try_for_each(|result| {
-            let head = serde_json::to_string(result).expect("these are structs with plain fields");
-            let values = [i64::from(job.run.recorded).into(), head.into(), result.bytes.clone().into()];
-            job.run.recorded += 1;
-            let recorded =
-                self.next_version(slot, job, ", step = $4, step_head = $5, step_bytes = $6", &values, "");
-            if recorded.is_err() {
-                job.run.recorded -= 1;
-            }
-            recorded
-        })
+        self.record_steps(slot, job, results)
     }
 
     fn recorded(&self, slot: &Slot, job: &mut Job) -> Result<Vec<Recorded>> {
@@ -662,7 +634,26 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn release(&self, slot: &Slot, job: &Job, _: Time, _: Duration) -> Result<()> {
-        self.end_claim(slot, job, &schema::RELEASE, &[])
+        let due = Due::of(job.id, &job.run);
+        let wait = due.and_then(|due| due.wait);
+        let end = job.run.end.as_ref();
+        let statement = schema::RELEASE.call(self.database.dialect());
+        self.survey.borrow_mut().ended = None;
+        let parameters = [
+            due.map_or(2, |due| kind_number(due.kind)).into(),
+            i64::from(wait.is_some()).into(),
+            due.map(|due| number(due.time)).into(),
+            wait.map(|wait| number(wait.since)).into(),
+            end.map_or("", |end| end.state.name()).into(),
+            number(end.map_or(Time(0), |end| end.finished)),
+            job.id.to_string().into(),
+            token(slot).into(),
+        ];
+        self.change_as_holder("releasing a job", &statement, &parameters)?;
+        if end.is_some() && job.claim != Kind::Tell {
+            fault::trace("settled", job.id, job.run.version);
+        }
+        Ok(())
     }
 
     fn note_untold(&self) -> Result<()> {

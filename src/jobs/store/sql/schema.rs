@@ -32,8 +32,8 @@ use crate::jobs::job::State;
 /// The version of the schema that is described here.
 pub const VERSION: i64 = 1;
 
-/// Into how many parts the jobs that end are counted, by the last digits of their ids: those that end at once lock
-/// different rows until the disk has them.
+/// Into how many parts the jobs that end are counted, by the last digit of their holder's token: each holder locks one
+/// row at a time until the disk has what he stores, and so nobody waits for another who waits for him.
 const PARTS: i64 = 16;
 
 const TABLES: &[&str] = &[
@@ -136,7 +136,7 @@ const TRIGGERS: [Trigger; 8] = [
         when: "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW WHEN (NEW.ended <> '' AND OLD.ended = '')",
         locks: None,
         what: "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended \
-               AND part = strpos('0123456789abcdef', substr(NEW.id, 36, 1)) - 1;",
+               AND part = strpos('0123456789abcdef', substr(OLD.owner, 16, 1)) - 1;",
     },
     // One that has begun again is the last of its group; who is not the first waits; who is waits no longer.
     Trigger {
@@ -203,7 +203,7 @@ pub struct Question {
     pub statement: &'static str,
 }
 
-pub const QUESTIONS: [&Question; 5] = [&PUT, &SURVEY, &LOOK, &RELEASE, &SAVE_END];
+pub const QUESTIONS: [&Question; 4] = [&PUT, &SURVEY, &LOOK, &RELEASE];
 
 /// Records a job, unless so many wait already, if this is the schema that this component knows.
 pub const PUT: Question = Question {
@@ -220,37 +220,20 @@ pub const PUT: Question = Question {
                 ON CONFLICT DO NOTHING RETURNING id",
 };
 
-/// Ends the claim of a job. A clock that was behind lets nothing go before what has ended earlier.
-macro_rules! release {
-    ($columns:literal, $condition:expr) => {
-        concat!(
-            "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
-             ended = $5, finished = CASE WHEN CAST($5 AS TEXT) = '' THEN NULL ELSE GREATEST($6, COALESCE( \
-             (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END",
-            $columns,
-            " WHERE id = $7 AND owner = $8",
-            $condition,
-            " RETURNING id"
-        )
-    };
-}
-
-/// Ends a claim.
+/// Ends a claim. A clock that was behind lets nothing go before what has ended earlier.
 pub const RELEASE: Question = Question {
     name: "afterack_release",
     is_stable: false,
     parameters: "BIGINT, BIGINT, BIGINT, BIGINT, TEXT, BIGINT, TEXT, TEXT",
     columns: "id TEXT",
-    statement: release!("", light!()),
-};
-
-/// Stores how a job has ended, and ends its claim.
-pub const SAVE_END: Question = Question {
-    name: "afterack_save_end",
-    is_stable: false,
-    parameters: "BIGINT, BIGINT, BIGINT, BIGINT, TEXT, BIGINT, TEXT, TEXT, TEXT, BYTEA",
-    columns: "id TEXT",
-    statement: release!(", run = $9, bytes = $10, step = NULL, step_bytes = NULL", ""),
+    statement: concat!(
+        "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
+         ended = $5, finished = CASE WHEN CAST($5 AS TEXT) = '' THEN NULL ELSE GREATEST($6, COALESCE( \
+         (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END \
+         WHERE id = $7 AND owner = $8",
+        light!(),
+        " RETURNING id"
+    ),
 };
 
 /// The slots, the marks, what is to begin again, who has claims and no slot, and when the first of those jobs has

@@ -61,7 +61,8 @@ pub fn fill(numbers: &str, hexadecimal: &str) -> [String; 3] {
 pub fn exercise(store: &dyn Store) {
     store.open().unwrap();
     let mut slot = enter(store);
-    let due: Vec<_> = (0..3).map(|_| put(store)).collect();
+    let mut due: Vec<_> = (0..3).map(|_| put(store)).collect();
+    due.sort_unstable_by_key(|due| due.id);
     put_input(store, &with_key("one"));
     assert!(matches!(again(store, &with_key("two")), Put::Conflict));
     assert!(is_full(store, 4, now()));
