@@ -107,7 +107,7 @@ fn finished_jobs(kind: Kind) {
 
 /// Jobs of 10 ms in 64 lanes, by one host and by two.
 fn two_hosts(kind: Kind) {
-    const JOBS: usize = 6000;
+    const JOBS: usize = 12_000;
     let rates = [1, 2].map(|count| {
         let data = Folder::new();
         let setup = |drains| {
@@ -133,7 +133,7 @@ fn two_hosts(kind: Kind) {
             }
         };
         // By then a lease is over, and the slot of the first host, which has been killed, is another's.
-        let (begun, first) = wait_for(JOBS as u64 / 3);
+        let (begun, first) = wait_for(JOBS as u64 / 2);
         let (end, last) = wait_for(JOBS as u64 * 9 / 10);
         (last - first) as f64 / (end - begun).as_secs_f64()
     });

@@ -2,7 +2,7 @@
 //! What hosts make of them is tested with hosts.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::jobs::host::Host;
@@ -62,6 +62,7 @@ macro_rules! suite {
             waits_that_a_clock_began_that_was_ahead_begin_anew
             who_was_accepted_by_a_clock_that_was_ahead_has_a_turn_now
             a_queue_is_full_when_as_many_wait_as_may
+            with_a_large_limit_an_earlier_count_will_do_for_a_while
             a_job_is_there_from_its_record_on_and_begins_later
             nothing_that_a_lost_slots_holder_does_has_an_effect
             a_course_of_any_length_is_found_as_it_was_saved_last
@@ -434,6 +435,31 @@ pub fn a_queue_is_full_when_as_many_wait_as_may<F: Fixture>() {
     let known = put_input(&*store, &with_key("one"));
     let again = store.put(Id::new(&Native), &with_key("one"), 1, now()).unwrap();
     assert_eq!(again, Put::Known(known.id));
+}
+
+pub fn with_a_large_limit_an_earlier_count_will_do_for_a_while<F: Fixture>() {
+    const MOST: usize = 1001;
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    for _ in 0..MOST - 1 {
+        put(&*store);
+    }
+    assert!(!is_full(&*store, MOST, now()));
+    // It may take more for as long as nobody counts, which is not for long.
+    let begun = Instant::now();
+    while !is_full(&*store, MOST, now()) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it takes more and more");
+    }
+    // And nobody is turned away who need not be.
+    let due = store.look(now() + SECOND, 4 * MOST, false).unwrap().due;
+    let claimed = store.claim(&slot, &due, due.len()).unwrap();
+    assert_eq!(claimed.len(), due.len());
+    let begun = Instant::now();
+    while is_full(&*store, MOST, now()) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is still full");
+        store.begin().unwrap();
+    }
 }
 
 pub fn nothing_that_a_lost_slots_holder_does_has_an_effect<F: Fixture>() {

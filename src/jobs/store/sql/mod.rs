@@ -64,6 +64,9 @@ const REMOVED: i64 = 200;
 /// A body of up to so many bytes is loaded with its job.
 const SMALL: i64 = 8 * 1024;
 
+/// How often the jobs that wait are counted.
+const COUNTED: Duration = Duration::from_secs(3);
+
 /// A store in a database.
 pub struct Sql<D> {
     database: D,
@@ -78,6 +81,8 @@ pub struct Sql<D> {
     claimed: RefCell<Claimed>,
     /// Jobs that were stored together have failed.
     is_apart: Cell<bool>,
+    /// When the jobs that wait were counted last, if a job was recorded.
+    counted: Cell<Option<Time>>,
 }
 
 /// What came along with jobs that were claimed.
@@ -101,6 +106,7 @@ impl<D: Database> Sql<D> {
             survey: RefCell::default(),
             claimed: RefCell::default(),
             is_apart: Cell::default(),
+            counted: Cell::default(),
         }
     }
 
@@ -240,8 +246,11 @@ impl<D: Database> Store for Sql<D> {
         let doing = "recording a job";
         for _ in 0..3 {
             // It fails if there is no schema, and does nothing if that is not the right one.
-            if !self.run_first(doing, &statement, &parameters, |rows| !rows.is_empty())?.is_empty() {
+            let rows = self.run_first(doing, &statement, &parameters, |rows| !rows.is_empty())?;
+            if !rows.is_empty() {
                 fault::point("recorded");
+                let counted = read_all(&rows, doing, |row| row.integer(1))?;
+                self.counted.set(counted.first().map(|counted| Time(*counted as u64)));
                 return Ok(Put::New);
             }
             // A request that was answered before is answered again, however full the queue is.
@@ -257,6 +266,16 @@ impl<D: Database> Store for Sql<D> {
             parameters[9] = Value::Integer(i64::MAX);
         }
         Err(failed(doing, Failure::Other("its id or its key is taken".into())))
+    }
+
+    /// Counts the jobs that wait, from time to time.
+    fn begin(&self) -> Result<()> {
+        let Some(counted) = self.counted.take() else { return Ok(()) };
+        let now = self.host.wall();
+        if now.since(counted) < COUNTED && counted <= now {
+            return Ok(());
+        }
+        self.run("counting jobs", schema::COUNT, &[number(now), number(counted)]).map(drop)
     }
 
     fn find(&self, id: Id) -> Result<Option<Found>> {

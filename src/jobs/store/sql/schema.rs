@@ -205,20 +205,48 @@ pub struct Question {
 
 pub const QUESTIONS: [&Question; 4] = [&PUT, &SURVEY, &LOOK, &RELEASE];
 
-/// Records a job, unless so many wait already, if this is the schema that this component knows.
+/// How many jobs wait.
+macro_rules! waiting {
+    ($limit:literal) => {
+        concat!(
+            "(SELECT count(*) FROM (SELECT 1 FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
+             AND kind IN (0, 1)",
+            $limit,
+            ") AS waiting)"
+        )
+    };
+}
+
+/// Records a job, unless so many wait already, if this is the schema that this component knows. With a limit over a
+/// thousand, a count of the last ten seconds will do, if the queue could not be full since with 5,000 jobs a second.
+/// The time of that count comes along.
 pub const PUT: Question = Question {
     name: "afterack_put",
     is_stable: false,
     parameters: "TEXT, BIGINT, BIGINT, TEXT, TEXT, TEXT, TEXT, BIGINT, BYTEA, BIGINT, BIGINT",
-    columns: "id TEXT",
-    statement: "INSERT INTO afterack_jobs (id, created, delay, grp, worker, head, key, size, body) \
-                SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS TEXT), \
-                CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BIGINT), CAST($9 AS BYTEA) \
-                WHERE (SELECT count(*) FROM (SELECT 1 FROM afterack_runs WHERE owner IS NULL \
-                AND due IS NOT NULL AND kind IN (0, 1) LIMIT $10) AS waiting) < $10 AND EXISTS \
-                (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $11) \
-                ON CONFLICT DO NOTHING RETURNING id",
+    columns: "id TEXT, counted BIGINT",
+    statement: concat!(
+        "INSERT INTO afterack_jobs (id, created, delay, grp, worker, head, key, size, body) \
+         SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS TEXT), \
+         CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BIGINT), CAST($9 AS BYTEA) \
+         FROM afterack_meta AS counted, afterack_meta AS waiting \
+         WHERE counted.name = 'counted' AND waiting.name = 'waiting' AND \
+         CASE WHEN CAST($10 AS BIGINT) > 1000 AND $2 - counted.value BETWEEN 0 AND 10000 \
+         AND waiting.value + 5 * ($2 - counted.value) < $10 THEN 0 ELSE ",
+        waiting!(" LIMIT $10"),
+        " END < $10 AND EXISTS (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $11) \
+         ON CONFLICT DO NOTHING RETURNING id, (SELECT value FROM afterack_meta WHERE name = 'counted')"
+    ),
 };
+
+/// Counts the jobs that wait, at time `$1`, unless somebody has since `$2`.
+pub const COUNT: &str = concat!(
+    "UPDATE afterack_meta SET value = CASE WHEN name = 'counted' THEN $1 ELSE ",
+    waiting!(""),
+    " END WHERE name IN ('counted', 'waiting') AND $2 = (SELECT value FROM afterack_meta WHERE name = 'counted')",
+    light!(),
+    " RETURNING name"
+);
 
 /// Ends a claim. A clock that was behind lets nothing go before what has ended earlier.
 pub const RELEASE: Question = Question {
@@ -343,6 +371,10 @@ pub fn rows() -> Vec<String> {
     vec![
         insert("afterack_slots", "role, beat", &slots),
         insert("afterack_totals", "name, part, count", &totals),
-        insert("afterack_meta", "name, value", &[format!("('schema', {VERSION})")]),
+        insert(
+            "afterack_meta",
+            "name, value",
+            &[format!("('schema', {VERSION})"), "('waiting', 0)".into(), "('counted', 0)".into()],
+        ),
     ]
 }
