@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::Engine;
+use super::drain::renewal;
 use crate::jobs::fault;
 use crate::jobs::job::{End, Id, Job, Run, State};
 use crate::jobs::store::{Holding, Kind, Result, Role, Sign, Slot, StoreError};
@@ -44,8 +45,8 @@ impl Seen {
 
 impl Engine {
     /// Looks after the others and after what has been kept long enough, if it is time for that. What goes
-    /// wrong with one of them concerns nobody else.
-    pub(super) fn do_chores(&self) -> Result<()> {
+    /// wrong with one of them concerns nobody else. `live` renews the slot of whoever does it.
+    pub(super) fn do_chores(&self, live: &mut dyn FnMut()) -> Result<()> {
         let elapsed = self.host.elapsed();
         if elapsed < self.chores_at.get() {
             return Ok(());
@@ -66,7 +67,7 @@ impl Engine {
         for slot in &slots {
             let is_dead = sign(slot).is_some_and(|sign| old.contains(&sign));
             if is_dead || slot.1 == Holding::Left {
-                self.tolerate(self.adopt(slot.0, &slot.1))?;
+                self.tolerate(self.adopt(slot.0, &slot.1, live))?;
             }
         }
         for name in unfinished.iter().filter(|name| old.contains(name)) {
@@ -99,16 +100,22 @@ impl Engine {
     }
 
     /// Takes over a slot that is still as it was seen.
-    fn adopt(&self, role: Role, seen: &Holding) -> Result<()> {
-        let Some(slot) = self.store.enter(role, seen)? else { return Ok(()) };
-        self.adopt_claims(&slot, seen)?;
+    fn adopt(&self, role: Role, seen: &Holding, live: &mut dyn FnMut()) -> Result<()> {
+        let Some(mut slot) = self.store.enter(role, seen)? else { return Ok(()) };
+        self.adopt_claims(&mut slot, seen, live)?;
         self.store.leave(slot)
     }
 
     /// Takes over the claims of a slot that was seen like this: its holder has crashed or has left in order.
-    pub(super) fn adopt_claims(&self, slot: &Slot, seen: &Holding) -> Result<()> {
+    pub(super) fn adopt_claims(&self, slot: &mut Slot, seen: &Holding, live: &mut dyn FnMut()) -> Result<()> {
         let crashed = *seen != Holding::Left;
+        let mut renew_at = self.host.elapsed() + renewal(self);
         for (id, kind) in self.store.claims(slot)? {
+            live();
+            if self.host.elapsed() >= renew_at {
+                self.store.renew(slot)?;
+                renew_at = self.host.elapsed() + renewal(self);
+            }
             if let Holding::Held(Sign(sign)) = seen {
                 // Who watches is relieved as soon as nobody gives a sign of life, which is before a lease is over.
                 let event = if slot.role == Role::Watch { "relieved" } else { "adopted" };

@@ -22,6 +22,10 @@ const KNOWN: usize = 256;
 /// How many of them are tried at once, to claim as many as there are free lanes: others may have some of them.
 const CANDIDATES: usize = 64;
 
+/// How many jobs are claimed between two signs of life, one after the other: a file's new name takes some tens of
+/// milliseconds on a host that is overwhelmed.
+const AT_ONCE: usize = 8;
+
 /// Free lanes wait for others for so many times as long as the last claim took.
 const COMPANY: u32 = 8;
 
@@ -167,7 +171,7 @@ impl<'a> Drain<'a> {
             self.engine.heed(&self.slot.borrow(), &marks, &is_own)?;
             self.engine.retry_more(&self.slot.borrow())
         });
-        result.and_then(|()| self.engine.do_chores()).or_else(|error| self.pause(error))
+        result.and_then(|()| self.engine.do_chores(&mut || self.renew())).or_else(|error| self.pause(error))
     }
 
     /// Claims nothing for a while, since the store has failed.
@@ -215,13 +219,15 @@ impl<'a> Drain<'a> {
                 if self.waits_for_company(free, lanes) {
                     break;
                 }
+                self.renew();
+                let most = if engine.store.gathers() { free } else { free.min(AT_ONCE) };
                 let begun = engine.host.elapsed();
-                let claimed = engine.store.claim(&self.slot.borrow(), &wanted, free);
+                let claimed = engine.store.claim(&self.slot.borrow(), &wanted, most);
                 let now = engine.host.elapsed();
                 self.company_at.set(now + (now - begun) * COMPANY);
                 let tried = match &claimed {
                     // Those before the last one are others'.
-                    Ok(claimed) if claimed.len() == free => {
+                    Ok(claimed) if claimed.len() == most => {
                         claimed.last().and_then(|last| wanted.iter().position(|due| due.id == last.id))
                     }
                     Ok(_) => None,

@@ -38,7 +38,7 @@ use super::time::{Clock, Time};
 use super::worker::{Terms, Worker, Workers};
 use crate::{HeaderMap, Problem, StatusCode, log};
 use adopt::Seen;
-use drain::Drain;
+use drain::{Drain, renewal};
 pub use many::Purged;
 pub use room::Room;
 
@@ -405,9 +405,14 @@ impl Engine {
         }
     }
 
-    /// Sees to what clients have asked of jobs that nobody runs.
+    /// Sees to what clients have asked of jobs that nobody runs. If that is more than can be done between two signs of
+    /// life, the rest is seen to at the next look.
     fn heed(&self, slot: &Slot, marks: &[Mark], is_own: &dyn Fn(Id) -> bool) -> Result<()> {
+        let until = self.host.elapsed() + renewal(self);
         for mark in marks {
+            if self.host.elapsed() > until {
+                break;
+            }
             // Who cancels a job and retries it at once means that in this order.
             let comes_later = mark.ask == Ask::Retry && marks.contains(&Mark { ask: Ask::Cancel, ..*mark });
             if is_own(mark.id) || comes_later {

@@ -63,11 +63,11 @@ impl Engine {
     /// Waits until there is something to do, or nothing to wait for.
     async fn watch(&self, mut slot: Slot, seen: &Holding) -> Result<()> {
         if *seen != Holding::Free {
-            self.adopt_claims(&slot, seen)?;
+            self.adopt_claims(&mut slot, seen, &mut || {})?;
         }
         let mut others = Vec::new();
         while !self.is_spent() {
-            match self.look_around(&slot, &mut others) {
+            match self.look_around(&mut slot, &mut others) {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(StoreError::Lost) => return Err(StoreError::Lost),
@@ -82,8 +82,9 @@ impl Engine {
 
     /// Whether there is something to do for this invocation, or nothing to wait for. `others` are the signs
     /// of other watches at the last look.
-    fn look_around(&self, slot: &Slot, others: &mut Vec<Holding>) -> Result<bool> {
-        self.do_chores()?;
+    fn look_around(&self, slot: &mut Slot, others: &mut Vec<Holding>) -> Result<bool> {
+        // That it is lost shows at the next sign of life.
+        self.do_chores(&mut || drop(self.store.renew(slot)))?;
         let marks = self.store.marks()?;
         self.heed(slot, &marks, &|_| false)?;
         self.retry_more(slot)?;
