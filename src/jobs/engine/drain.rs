@@ -19,10 +19,10 @@ use crate::jobs::store::{Ask, Due, Kind, Mark, News, Result, Role, Save, Slot, S
 /// How many due jobs of each kind are known beforehand, so that a long queue is not listed for every job.
 const KNOWN: usize = 256;
 
-/// How many of them are tried at once, to claim as many as there are free lanes: others may have some of them.
+/// How many of them one statement tries to claim, as many as there are free lanes: others may have some of them.
 const CANDIDATES: usize = 64;
 
-/// How many jobs are claimed between two signs of life, one after the other: a file's new name takes some tens of
+/// The same between two signs of life where it is done one after the other: a file's new name takes some tens of
 /// milliseconds on a host that is overwhelmed.
 const AT_ONCE: usize = 8;
 
@@ -207,7 +207,8 @@ impl<'a> Drain<'a> {
             while self.free(tells) > 0 || may_give_way {
                 self.refill(lane)?;
                 let free = self.free(tells);
-                let wanted: Vec<_> = self.known.borrow()[lane].iter().take(CANDIDATES).copied().collect();
+                let count = if engine.store.gathers() { CANDIDATES } else { AT_ONCE };
+                let wanted: Vec<_> = self.known.borrow()[lane].iter().take(count).copied().collect();
                 let Some(first) = wanted.first().copied() else { break };
                 if free == 0 {
                     if first.time + POLITE <= engine.clock.now() {
@@ -220,14 +221,13 @@ impl<'a> Drain<'a> {
                     break;
                 }
                 self.renew();
-                let most = if engine.store.gathers() { free } else { free.min(AT_ONCE) };
                 let begun = engine.host.elapsed();
-                let claimed = engine.store.claim(&self.slot.borrow(), &wanted, most);
+                let claimed = engine.store.claim(&self.slot.borrow(), &wanted, free);
                 let now = engine.host.elapsed();
                 self.company_at.set(now + (now - begun) * COMPANY);
                 let tried = match &claimed {
                     // Those before the last one are others'.
-                    Ok(claimed) if claimed.len() == most => {
+                    Ok(claimed) if claimed.len() == free => {
                         claimed.last().and_then(|last| wanted.iter().position(|due| due.id == last.id))
                     }
                     Ok(_) => None,

@@ -47,7 +47,6 @@ struct Known {
 fn config() -> Config {
     Config {
         drains: 2,
-        lanes: 2,
         lease: LEASE,
         attempts: 2,
         backoff: Duration::from_millis(50)..=Duration::from_millis(400),
@@ -302,7 +301,8 @@ fn engine(store: Rc<dyn Store>, sim: Rc<world::SimHost>) -> Engine {
         async move |job| steps(job, &results).await
     }));
     workers.add(Worker::stepwise("stepwise", move |job| stepwise(job, &results)));
-    Engine::new(store, Rc::new(config()), Rc::new(workers), sim)
+    let config = Config { lanes: sim.lanes(), ..config() };
+    Engine::new(store, Rc::new(config), Rc::new(workers), sim)
 }
 
 /// How often a step has worked.
@@ -506,4 +506,28 @@ fn whatever_happens_to_hosts_no_job_is_lost_or_done_twice() {
 #[test]
 fn whatever_a_power_cut_leaves_no_job_is_lost_or_done_twice() {
     histories(2_000, true);
+}
+
+/// A host dies amid many jobs, and those that come after it need a lease for 150 operations on files. Whoever claims and
+/// adopts that many goes on to give signs of life.
+#[test]
+fn who_lives_keeps_his_slot_however_slow_the_disk_is() {
+    for seed in 0..16 {
+        let mut history = History::new(seed, false);
+        let world = history.world.clone();
+        let _log = LogOnPanic(world.clone());
+        world.set_speed(64, Duration::ZERO);
+        let dying = world.start();
+        (0..200).for_each(|_| history.post(dying, INPUTS[0], None, None, 0));
+        history.run(20 + 40 * (seed % 4));
+        world.kill(dying);
+        world.set_speed(64, LEASE / 150);
+        let hosts = [world.start(), world.start()];
+        for request in 0..20 {
+            history.ask(hosts[request % 2], 3, None);
+            history.run(3000);
+        }
+        world.set_speed(64, Duration::ZERO);
+        history.calm_down();
+    }
 }

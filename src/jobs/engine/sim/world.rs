@@ -55,6 +55,10 @@ struct State {
     /// Sleeps end at multiples of this: in some worlds, all who wait wake up together.
     tick: u64,
     random: Box<dyn FnMut(u64) -> u64 + Send>,
+    /// How many lanes each drain has.
+    lanes: usize,
+    /// How long each operation on the disk takes at least, in microseconds.
+    slow: u64,
     /// How long this run goes on, in microseconds.
     until: u64,
     /// Whose turn it is.
@@ -122,6 +126,8 @@ impl World {
             now: 0,
             tick: [1, 50_000][random(2) as usize],
             random: Box::new(random),
+            lanes: 2,
+            slow: 0,
             until: 0,
             running: None,
             invocations: Vec::new(),
@@ -172,6 +178,12 @@ impl World {
     /// Lets a host die, or stop for this long, between two operations on the disk.
     pub fn set_snag(&self, operations: u64, stop: Option<Duration>) {
         self.state().snag = Some((operations, stop.map(|stop| stop.as_micros() as u64)));
+    }
+
+    /// From now on each drain has so many lanes, and each operation on the disk takes so long.
+    pub fn set_speed(&self, lanes: usize, slow: Duration) {
+        let mut state = self.state();
+        (state.lanes, state.slow) = (lanes, slow.as_micros() as u64);
     }
 
     /// Nothing of the kind happens any more.
@@ -312,7 +324,7 @@ impl World {
         let at = {
             let state = &mut *self.state();
             let cost = if operation == "sync" { 400 } else { 20 };
-            let pause = (state.random)(cost) + 1;
+            let pause = (state.random)(cost) + 1 + state.slow;
             let host = state.invocations[number].host;
             state.note(|| format!("{host}.{number} {operation} {path}"));
             match &mut state.snag {
@@ -453,6 +465,10 @@ pub struct SimHost {
 }
 
 impl SimHost {
+    pub fn lanes(&self) -> usize {
+        self.world.state().lanes
+    }
+
     pub fn results(&self) -> Arc<Results> {
         self.world.results.clone()
     }
