@@ -244,11 +244,10 @@ impl<'a> Drain<'a> {
         Ok(())
     }
 
-    /// Whether free lanes wait until there are more of them, since a claim takes so long: where it is a statement, it
-    /// takes no longer for many jobs.
+    /// Whether free lanes wait until there are more of them: a claim that is a statement takes no longer for many jobs.
     fn waits_for_company(&self, free: usize, lanes: &Lanes<'a, Ended>) -> bool {
         let is_early = self.engine.host.elapsed() + ROUNDING < self.company_at.get();
-        is_early && free < self.engine.config.lanes / 2 && !lanes.is_empty()
+        self.engine.store.gathers() && is_early && free < self.engine.config.lanes / 2 && !lanes.is_empty()
     }
 
     /// How many lanes may be opened, for those to work on or those to tell of.
@@ -344,17 +343,15 @@ impl<'a> Drain<'a> {
         poll_fn(move |context| {
             self.renew();
             self.alarms.ring(host.elapsed());
-            loop {
-                if let Poll::Ready(Some(ended)) = lanes.poll_next(context, &mut || self.renew()) {
-                    return Poll::Ready(Some(ended));
-                }
-                if !self.together.store_all(self.engine, &self.slot.borrow()) {
-                    break;
-                }
+            if let Poll::Ready(Some(ended)) = lanes.poll_next(context, &mut || self.renew()) {
+                return Poll::Ready(Some(ended));
             }
+            // Those lanes have a turn after the timers of the others.
+            self.together.store_all(self.engine, &self.slot.borrow());
             // A lane may have begun to wait for a time before that.
             let mut first = self.alarms.next().unwrap_or(look).min(look);
-            if self.company_at.get() > host.elapsed() && !self.known.borrow().iter().all(VecDeque::is_empty) {
+            let knows_more = !self.known.borrow().iter().all(VecDeque::is_empty);
+            if self.engine.store.gathers() && knows_more && self.company_at.get() > host.elapsed() {
                 first = first.min(self.company_at.get());
             }
             if first != until {

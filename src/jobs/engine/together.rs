@@ -35,9 +35,12 @@ impl Together {
         .await
     }
 
-    /// Stores all that waits, and wakes those lanes: whether there was anything.
-    pub fn store_all(&self, engine: &Engine, slot: &Slot) -> bool {
+    /// Stores all that waits, and wakes those lanes.
+    pub fn store_all(&self, engine: &Engine, slot: &Slot) {
         let requests = self.0.take();
+        if requests.is_empty() {
+            return;
+        }
         let mut saves: Vec<_> = requests.iter().filter_map(|request| request.save.take()).collect();
         let results = engine.save_all(slot, &mut saves);
         for ((request, save), result) in requests.iter().zip(saves).zip(results) {
@@ -46,6 +49,5 @@ impl Together {
                 lane.wake();
             }
         }
-        !requests.is_empty()
     }
 }

@@ -363,7 +363,7 @@ pub trait Store {
         self.save(slot, job).map(|()| false)
     }
 
-    /// Whether jobs that are stored together cost less than one after the other.
+    /// Whether jobs that are claimed, or stored, together cost less than one after the other.
     fn gathers(&self) -> bool {
         false
     }

@@ -508,7 +508,7 @@ fn whatever_a_power_cut_leaves_no_job_is_lost_or_done_twice() {
     histories(2_000, true);
 }
 
-/// A host dies amid many jobs, and those that come after it need a lease for 150 operations on files. Whoever claims and
+/// A host dies amid many jobs, and those that come after it need a lease for 220 operations on files. Whoever claims and
 /// adopts that many goes on to give signs of life.
 #[test]
 fn who_lives_keeps_his_slot_however_slow_the_disk_is() {
@@ -521,7 +521,7 @@ fn who_lives_keeps_his_slot_however_slow_the_disk_is() {
         (0..200).for_each(|_| history.post(dying, INPUTS[0], None, None, 0));
         history.run(20 + 40 * (seed % 4));
         world.kill(dying);
-        world.set_speed(64, LEASE / 150);
+        world.set_speed(64, LEASE / 220);
         let hosts = [world.start(), world.start()];
         for request in 0..20 {
             history.ask(hosts[request % 2], 3, None);

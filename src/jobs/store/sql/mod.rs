@@ -523,6 +523,7 @@ impl<D: Database> Store for Sql<D> {
                 let (entry, is_small) = read(&row).map_err(|failure| failed(doing, failure))?;
                 if let Entry::Due(due) = entry {
                     taken.push(due);
+                    claimed.rows.retain(|row| row.0 != due.id);
                     claimed.rows.extend(is_small.then_some((due.id, row)));
                 }
             }
