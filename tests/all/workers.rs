@@ -177,6 +177,20 @@ with_every_store! {
         "yes".into()
     }
 
+    /// One of steps that do nothing, in the one instance that runs jobs: whatever it is that they are stored by.
+    fn a_job_of_many_steps_holds_nobody_up(kind: Kind) -> String {
+        let (data, recorder) = (Folder::new(), Recorder::start());
+        let host = workers(kind, &data, &recorder).variable("AFTERACK_DRAINS", 1).start();
+        let many = job(&host, "counts", &json!({ "key": "many", "steps": 50_000 }));
+        Client(&host).wait_for(&many, "running");
+        let id = job(&host, "steps", &json!({ "key": "other", "sleep_ms": 100 }));
+        Client(&host).wait_for(&id, "succeeded");
+        assert_eq!(Client(&host).status(&many)["state"], "running");
+        assert_eq!(Client(&host).request("DELETE", &format!("/jobs/{many}")).status, 202);
+        Client(&host).wait_for(&many, "cancelled");
+        "yes".into()
+    }
+
     fn a_sleep_of_a_year_holds_nobody_up(kind: Kind) -> String {
         let (data, recorder) = (Folder::new(), Recorder::start());
         let host = workers(kind, &data, &recorder).start();
