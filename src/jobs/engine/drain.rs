@@ -224,7 +224,9 @@ impl<'a> Drain<'a> {
                 let begun = engine.host.elapsed();
                 let claimed = engine.store.claim(&self.slot.borrow(), &wanted, free);
                 let now = engine.host.elapsed();
-                self.company_at.set(now + (now - begun) * COMPANY);
+                if engine.store.gathers() {
+                    self.company_at.set(now + (now - begun) * COMPANY);
+                }
                 let tried = match &claimed {
                     // Those before the last one are others'.
                     Ok(claimed) if claimed.len() == free => {
@@ -247,7 +249,7 @@ impl<'a> Drain<'a> {
     /// Whether free lanes wait until there are more of them: a claim that is a statement takes no longer for many jobs.
     fn waits_for_company(&self, free: usize, lanes: &Lanes<'a, Ended>) -> bool {
         let is_early = self.engine.host.elapsed() + ROUNDING < self.company_at.get();
-        self.engine.store.gathers() && is_early && free < self.engine.config.lanes / 2 && !lanes.is_empty()
+        is_early && free < self.engine.config.lanes / 2 && !lanes.is_empty()
     }
 
     /// How many lanes may be opened, for those to work on or those to tell of.
@@ -351,7 +353,7 @@ impl<'a> Drain<'a> {
             // A lane may have begun to wait for a time before that.
             let mut first = self.alarms.next().unwrap_or(look).min(look);
             let knows_more = !self.known.borrow().iter().all(VecDeque::is_empty);
-            if self.engine.store.gathers() && knows_more && self.company_at.get() > host.elapsed() {
+            if knows_more && self.company_at.get() > host.elapsed() {
                 first = first.min(self.company_at.get());
             }
             if first != until {

@@ -202,9 +202,9 @@ pub struct Save {
 
 /// What there is new of a job.
 pub enum News {
-    /// What came of its steps: see [`Store::record`].
+    /// What came of its steps, to append to its record.
     Steps(Rc<[Recorded]>),
-    /// Its end: see [`Store::save_end`].
+    /// Its end, with which its claim may end, too, if that costs no more.
     End,
 }
 
@@ -358,35 +358,22 @@ pub trait Store {
     /// Stores how far a claimed job has come.
     fn save(&self, slot: &Slot, job: &mut Job) -> Result<()>;
 
-    /// Stores how a claimed job has ended, and [releases](Store::release) it if that costs no more: whether it did.
-    fn save_end(&self, slot: &Slot, job: &mut Job) -> Result<bool> {
-        self.save(slot, job).map(|()| false)
-    }
-
     /// Whether jobs that are claimed, or stored, together cost less than one after the other.
     fn gathers(&self) -> bool {
         false
     }
 
-    /// Stores what there is new of these claimed jobs: what came of each, and whether its claim has ended with that.
-    fn save_all(&self, slot: &Slot, saves: &mut [Save]) -> Vec<Result<bool>> {
-        let save = |Save { job, news }: &mut Save| match news {
-            News::Steps(results) => self.record(slot, job, results).map(|()| false),
-            News::End => self.save_end(slot, job),
-        };
-        saves.iter_mut().map(save).collect()
-    }
+    /// Stores what there is new of these claimed jobs, and how far they have come: what came of each, and whether that has
+    /// [ended its claim](Store::release), too.
+    fn save_all(&self, slot: &Slot, saves: &mut [Save]) -> Vec<Result<bool>>;
 
     /// Stores how far a claimed job has come, but a power cut may take it back.
     fn note(&self, slot: &Slot, job: &mut Job) -> Result<()>;
 
-    /// Appends to the record of a claimed job, and stores how far it has come.
-    fn record(&self, slot: &Slot, job: &mut Job, results: &[Recorded]) -> Result<()>;
-
     /// The record of a claimed job that has one.
     fn recorded(&self, slot: &Slot, job: &mut Job) -> Result<Vec<Recorded>>;
 
-    /// The same for a claim that was taken over: whatever its last holder still does has no effect.
+    /// Stores how far a job has come whose claim was taken over: whatever its last holder still does has no effect.
     fn save_anew(&self, slot: &Slot, job: &mut Job) -> Result<()>;
 
     /// Ends a claim: the job goes where it belongs as it was saved last, into the queue, or to those that wait for

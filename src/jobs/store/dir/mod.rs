@@ -53,8 +53,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{
-    Ask, Counts, Due, Found, Holding, Kind, Mark, Outlook, Place, Put, Range, Result, RetryAll, Role, Slot,
-    Store, StoreError, Waiter, Wanted,
+    Ask, Counts, Due, Found, Holding, Kind, Mark, News, Outlook, Place, Put, Range, Result, RetryAll, Role,
+    Save, Slot, Store, StoreError, Waiter, Wanted,
 };
 use crate::jobs::fault;
 use crate::jobs::host::Host;
@@ -403,6 +403,18 @@ impl<F: Folder> Dir<F> {
         Ok(())
     }
 
+    /// Appends what its steps have come to to the record of a claimed job.
+    fn record_steps(&self, slot: &Slot, job: &mut Job, results: &[Recorded]) -> Result<()> {
+        let before = (job.run.recorded, job.run.recorded_last);
+        job.run.recorded_last = results.len() as u32;
+        job.run.recorded += job.run.recorded_last;
+        let recorded = self.next_version(job, |job| self.write_over(slot, job, results, true));
+        if recorded.is_err() {
+            (job.run.recorded, job.run.recorded_last) = before;
+        }
+        recorded
+    }
+
     /// Puts a new file in the place of a claimed job's, durably, with what its steps have come to.
     fn replace(&self, slot: &Slot, job: &mut Job, mut file: Vec<u8>, steps: &[u8]) -> Result<()> {
         let place = claimed(slot, job.id, job.claim);
@@ -691,15 +703,12 @@ impl<F: Folder> Store for Dir<F> {
         self.next_version(job, |job| self.write_over(slot, job, &[], false))
     }
 
-    fn record(&self, slot: &Slot, job: &mut Job, results: &[Recorded]) -> Result<()> {
-        let before = (job.run.recorded, job.run.recorded_last);
-        job.run.recorded_last = results.len() as u32;
-        job.run.recorded += job.run.recorded_last;
-        let recorded = self.next_version(job, |job| self.write_over(slot, job, results, true));
-        if recorded.is_err() {
-            (job.run.recorded, job.run.recorded_last) = before;
-        }
-        recorded
+    fn save_all(&self, slot: &Slot, saves: &mut [Save]) -> Vec<Result<bool>> {
+        let save = |Save { job, news }: &mut Save| match news {
+            News::Steps(results) => self.record_steps(slot, job, results),
+            News::End => self.save(slot, job),
+        };
+        saves.iter_mut().map(|one| save(one).map(|()| false)).collect()
     }
 
     fn recorded(&self, slot: &Slot, job: &mut Job) -> Result<Vec<Recorded>> {

@@ -40,11 +40,10 @@ use crate::jobs::options::Group;
 use crate::jobs::time::{TOLERANCE, Time};
 pub use database::{Database, Dialect, Failure, LIGHT, Row, Value};
 use rows::{
-    Entry, claimed_for, due_of, failed, id, input, kind_number, mark_values, number, number_of, read_all,
-    run_of, sign, token,
+    Entry, claimed_for, due_of, failed, id, input, kind_number, mark_values, number, number_of, place,
+    read_all, run_of, sign, text, token,
 };
 use survey::Survey;
-use together::Part;
 
 /// For how long a statement is tried while others hold what it needs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -182,11 +181,10 @@ impl<D: Database> Sql<D> {
         condition: &str,
     ) -> Result<()> {
         job.run.version += 1;
-        let text = serde_json::to_string(&job.run).expect("these are structs with plain fields");
         let statement = format!(
             "UPDATE afterack_runs SET run = $1{columns} WHERE id = $2 AND owner = $3{condition} RETURNING id"
         );
-        let parameters = [text.into(), job.id.to_string().into(), token(slot).into()];
+        let parameters = [text(&job.run).into(), job.id.to_string().into(), token(slot).into()];
         let parameters: Vec<_> = parameters.into_iter().chain(values.iter().cloned()).collect();
         let saved = self.change_as_holder("saving a job", &statement, &parameters);
         if saved.is_err() {
@@ -229,7 +227,7 @@ impl<D: Database> Store for Sql<D> {
 
     fn put(&self, id: Id, input: &Input, most: usize, _: Time) -> Result<Put> {
         let statement = schema::PUT.call(self.database.dialect());
-        let head = serde_json::to_string(input).expect("these are structs with plain fields");
+        let head = text(input);
         let mut parameters = [
             id.to_string().into(),
             number(id.created()),
@@ -589,7 +587,7 @@ impl<D: Database> Store for Sql<D> {
         let input = match input(id, &head, 0) {
             Ok(input) => input,
             Err(_) => {
-                let head = serde_json::to_string(&Input::default()).expect("a struct with plain fields");
+                let head = text(&Input::default());
                 let statement = "UPDATE afterack_jobs SET head = $1 WHERE id = $2";
                 self.run(doing, statement, &[head.into(), id.to_string().into()])?;
                 let statement = "UPDATE afterack_runs SET worker = '' WHERE id = $1 AND owner = $2";
@@ -607,10 +605,6 @@ impl<D: Database> Store for Sql<D> {
         self.next_version(slot, job, ", bytes = $4, step = NULL, step_bytes = NULL", &[bytes], "")
     }
 
-    fn save_end(&self, slot: &Slot, job: &mut Job) -> Result<bool> {
-        self.save_parts(slot, &mut [Part { job, step: None }]).remove(0)
-    }
-
     /// After a failure all are stored by themselves, so that no job holds up the others.
     fn gathers(&self) -> bool {
         !self.is_apart.get()
@@ -622,10 +616,6 @@ impl<D: Database> Store for Sql<D> {
 
     fn note(&self, slot: &Slot, job: &mut Job) -> Result<()> {
         self.next_version(slot, job, "", &[], LIGHT)
-    }
-
-    fn record(&self, slot: &Slot, job: &mut Job, results: &[Recorded]) -> Result<()> {
-        self.record_steps(slot, job, results)
     }
 
     fn recorded(&self, slot: &Slot, job: &mut Job) -> Result<Vec<Recorded>> {
@@ -654,23 +644,12 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn release(&self, slot: &Slot, job: &Job, _: Time, _: Duration) -> Result<()> {
-        let due = Due::of(job.id, &job.run);
-        let wait = due.and_then(|due| due.wait);
-        let end = job.run.end.as_ref();
         let statement = schema::RELEASE.call(self.database.dialect());
         self.survey.borrow_mut().ended = None;
-        let parameters = [
-            due.map_or(2, |due| kind_number(due.kind)).into(),
-            i64::from(wait.is_some()).into(),
-            due.map(|due| number(due.time)).into(),
-            wait.map(|wait| number(wait.since)).into(),
-            end.map_or("", |end| end.state.name()).into(),
-            number(end.map_or(Time(0), |end| end.finished)),
-            job.id.to_string().into(),
-            token(slot).into(),
-        ];
+        let whose = [job.id.to_string().into(), token(slot).into()];
+        let parameters: Vec<_> = place(job).into_iter().chain(whose).collect();
         self.change_as_holder("releasing a job", &statement, &parameters)?;
-        if end.is_some() && job.claim != Kind::Tell {
+        if job.run.end.is_some() && job.claim != Kind::Tell {
             fault::trace("settled", job.id, job.run.version);
         }
         Ok(())

@@ -2,8 +2,10 @@
 
 use std::io;
 
+use serde::Serialize;
+
 use super::{Failure, Row, Value};
-use crate::jobs::job::{Id, Input, Run, Wait};
+use crate::jobs::job::{Id, Input, Job, Run, Wait};
 use crate::jobs::store::{Due, Kind, Mark, Result, Sign, Slot, StoreError};
 use crate::jobs::time::Time;
 
@@ -76,6 +78,27 @@ pub fn input(id: Id, head: &str, size: i64) -> Result<Input> {
     let input: Input = serde_json::from_str(head)
         .map_err(|error| StoreError::Damaged { id, reason: format!("its head: {error}") })?;
     Ok(Input { size: size as usize, ..input })
+}
+
+/// What stands in a column for a struct.
+pub fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("these are structs with plain fields")
+}
+
+/// Where a job belongs when its claim ends: its kind, how it waits, until when and since when, and how and when it has
+/// ended.
+pub fn place(job: &Job) -> [Value; 6] {
+    let due = Due::of(job.id, &job.run);
+    let wait = due.and_then(|due| due.wait);
+    let end = job.run.end.as_ref();
+    [
+        due.map_or(2, |due| kind_number(due.kind)).into(),
+        i64::from(wait.is_some()).into(),
+        due.map(|due| number(due.time)).into(),
+        wait.map(|wait| number(wait.since)).into(),
+        end.map_or("", |end| end.state.name()).into(),
+        number(end.map(|end| end.finished).unwrap_or_default()),
+    ]
 }
 
 /// How far a job has come; nothing is written of one that has not begun.

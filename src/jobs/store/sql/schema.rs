@@ -248,6 +248,14 @@ pub const COUNT: &str = concat!(
     " RETURNING name"
 );
 
+/// When the last one of those has ended that are kept.
+macro_rules! last_end {
+    () => {
+        "COALESCE((SELECT max(o.finished) FROM afterack_runs o WHERE o.owner IS NULL AND o.due IS NULL), 0)"
+    };
+}
+pub(super) use last_end;
+
 /// Ends a claim. A clock that was behind lets nothing go before what has ended earlier.
 pub const RELEASE: Question = Question {
     name: "afterack_release",
@@ -256,9 +264,9 @@ pub const RELEASE: Question = Question {
     columns: "id TEXT",
     statement: concat!(
         "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
-         ended = $5, finished = CASE WHEN CAST($5 AS TEXT) = '' THEN NULL ELSE GREATEST($6, COALESCE( \
-         (SELECT max(finished) FROM afterack_runs WHERE owner IS NULL AND due IS NULL), 0)) END \
-         WHERE id = $7 AND owner = $8",
+         ended = $5, finished = CASE WHEN CAST($5 AS TEXT) = '' THEN NULL ELSE GREATEST($6, ",
+        last_end!(),
+        ") END WHERE id = $7 AND owner = $8",
         light!(),
         " RETURNING id"
     ),

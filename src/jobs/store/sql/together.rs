@@ -2,11 +2,12 @@
 
 use std::io;
 
-use super::rows::{id, kind_number, number, read_all, token};
+use super::rows::{id, place, read_all, text, token};
+use super::schema::last_end;
 use super::{CLAIMED, Database, Sql, Value};
 use crate::jobs::fault;
 use crate::jobs::job::{Job, Recorded};
-use crate::jobs::store::{Due, News, Result, Save, Slot, StoreError};
+use crate::jobs::store::{News, Result, Save, Slot, StoreError};
 
 /// About how many bytes of steps and outputs one statement takes.
 const LARGEST: usize = 1024 * 1024;
@@ -37,10 +38,13 @@ const END: [(&str, &str); 9] = [
 const SET_STEP: &str = "run = news.run, step = news.step, step_head = news.head, step_bytes = news.bytes";
 
 /// A clock that was behind lets nothing go before what has ended earlier.
-const SET_END: &str = "run = news.run, bytes = news.bytes, step = NULL, step_bytes = NULL, owner = NULL, \
-                       kind = news.kind, waits = news.waits, due = news.due, since = news.since, \
-                       ended = news.ended, finished = GREATEST(news.finished, COALESCE((SELECT max(o.finished) \
-                       FROM afterack_runs o WHERE o.owner IS NULL AND o.due IS NULL), 0))";
+const SET_END: &str = concat!(
+    "run = news.run, bytes = news.bytes, step = NULL, step_bytes = NULL, owner = NULL, kind = news.kind, \
+     waits = news.waits, due = news.due, since = news.since, ended = news.ended, \
+     finished = GREATEST(news.finished, ",
+    last_end!(),
+    ")"
+);
 
 impl Part<'_> {
     fn size(&self) -> usize {
@@ -58,20 +62,7 @@ impl Part<'_> {
             Some(step) => {
                 vec![i64::from(run.recorded - 1).into(), text(step).into(), step.bytes.clone().into()]
             }
-            None => {
-                let due = Due::of(self.job.id, run);
-                let wait = due.and_then(|due| due.wait);
-                let end = run.end.as_ref();
-                vec![
-                    due.map_or(2, |due| kind_number(due.kind)).into(),
-                    i64::from(wait.is_some()).into(),
-                    due.map(|due| number(due.time)).into(),
-                    wait.map(|wait| number(wait.since)).into(),
-                    end.map(|end| end.state.name().to_owned()).unwrap_or_default().into(),
-                    number(end.map(|end| end.finished).unwrap_or_default()),
-                    run.bytes.clone().into(),
-                ]
-            }
+            None => place(self.job).into_iter().chain([run.bytes.clone().into()]).collect(),
         };
         head.into_iter().chain(rest).collect()
     }
@@ -126,12 +117,12 @@ impl<D: Database> Sql<D> {
         let ends = parts.iter().all(|part| part.step.is_none());
         let (columns, set): (&[_], _) = if ends { (&END, SET_END) } else { (&STEP, SET_STEP) };
         let mut number = 1;
-        let mut place = |(_, kind): &(&str, &str)| {
+        let mut parameter = |(_, kind): &(&str, &str)| {
             number += 1;
             format!("CAST(${number} AS {kind})")
         };
         let rows: Vec<_> = (0..parts.len())
-            .map(|_| format!("({})", columns.iter().map(&mut place).collect::<Vec<_>>().join(", ")))
+            .map(|_| format!("({})", columns.iter().map(&mut parameter).collect::<Vec<_>>().join(", ")))
             .collect();
         let statement = format!(
             "WITH news ({}) AS (VALUES {}) UPDATE afterack_runs SET {set} FROM news \
@@ -176,8 +167,4 @@ fn again(error: &StoreError) -> StoreError {
         StoreError::Damaged { id, reason } => StoreError::Damaged { id: *id, reason: reason.clone() },
         StoreError::Lost => StoreError::Lost,
     }
-}
-
-fn text(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("these are structs with plain fields")
 }

@@ -82,10 +82,10 @@ pub fn exercise(store: &dyn Store) {
     let mut job = store.load(&slot, due[0].id, Kind::Work).unwrap();
     store.note(&slot, &mut job).unwrap();
     let recorded = Recorded { step: "one".into(), what: What::Done, bytes: b"1".into() };
-    store.record(&slot, &mut job, &[recorded]).unwrap();
+    record(store, &slot, &mut job, &[recorded]).unwrap();
     assert_eq!(store.recorded(&slot, &mut job).unwrap().len(), 1);
     end(&mut job, State::Succeeded);
-    assert!(store.save_end(&slot, &mut job).unwrap());
+    assert!(save_end(store, &slot, &mut job).unwrap());
     let mut other = store.load(&slot, due[2].id, Kind::Work).unwrap();
     store.save(&slot, &mut other).unwrap();
     release(store, &slot, &other);
