@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::notify::{Pattern, Secret, secrets};
 use super::store::{Location, SLOTS};
+use super::url::Url;
 use super::worker::Upstream;
 use crate::mail::{Address, MailError, Smtp};
 use crate::{BODY_LIMIT, IDLE, Problem, StatusCode};
@@ -250,11 +251,8 @@ fn durations(text: &str) -> Result<RangeInclusive<Duration>, String> {
 }
 
 fn base(text: &str) -> Result<String, String> {
-    let is_http = |uri: &http::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
-    match text.parse::<http::Uri>() {
-        Ok(uri) if is_http(&uri) && uri.query().is_none() && !text.contains(['@', '#']) => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
+    match Url::parse(text) {
+        Ok(url) if url.uri.query().is_none() => Ok(text.trim_end_matches('/').to_owned()),
         _ => Err(format!("invalid URL `{text}` (expected e.g. http://127.0.0.1:8080)")),
     }
 }

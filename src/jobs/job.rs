@@ -210,7 +210,7 @@ pub enum TellState {
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "&'static str")]
 pub enum State {
     /// Accepted; it waits for its turn, its time or its next attempt.
     Queued,
@@ -251,6 +251,20 @@ impl State {
     /// Whether a job in this state has ended.
     pub fn is_end(self) -> bool {
         State::ENDS.contains(&self)
+    }
+}
+
+impl From<State> for &'static str {
+    fn from(state: State) -> &'static str {
+        state.name()
+    }
+}
+
+impl TryFrom<String> for State {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<State, String> {
+        State::parse(&name).ok_or_else(|| format!("unknown state `{name}`"))
     }
 }
 

@@ -207,7 +207,7 @@ impl<'a> Drain<'a> {
             while self.free(tells) > 0 || may_give_way {
                 self.refill(lane)?;
                 let free = self.free(tells);
-                let count = if engine.store.gathers() { CANDIDATES } else { AT_ONCE };
+                let count = if engine.gathers() { CANDIDATES } else { AT_ONCE };
                 let wanted: Vec<_> = self.known.borrow()[lane].iter().take(count).copied().collect();
                 let Some(first) = wanted.first().copied() else { break };
                 if free == 0 {
@@ -224,7 +224,7 @@ impl<'a> Drain<'a> {
                 let begun = engine.host.elapsed();
                 let claimed = engine.store.claim(&self.slot.borrow(), &wanted, free);
                 let now = engine.host.elapsed();
-                if engine.store.gathers() {
+                if engine.gathers() {
                     self.company_at.set(now + (now - begun) * COMPANY);
                 }
                 let tried = match &claimed {
@@ -248,7 +248,7 @@ impl<'a> Drain<'a> {
 
     /// Whether free lanes wait until there are more of them: a claim that is a statement takes no longer for many jobs.
     fn waits_for_company(&self, free: usize, lanes: &Lanes<'a, Ended>) -> bool {
-        let is_early = self.engine.host.elapsed() + ROUNDING < self.company_at.get();
+        let is_early = self.engine.gathers() && self.engine.host.elapsed() + ROUNDING < self.company_at.get();
         is_early && free < self.engine.config.lanes / 2 && !lanes.is_empty()
     }
 
@@ -349,7 +349,9 @@ impl<'a> Drain<'a> {
                 return Poll::Ready(Some(ended));
             }
             // Those lanes have a turn after the timers of the others.
-            self.together.store_all(self.engine, &self.slot.borrow());
+            if self.engine.gathers() {
+                self.together.store_all(self.engine, &self.slot.borrow());
+            }
             // A lane may have begun to wait for a time before that.
             let mut first = self.alarms.next().unwrap_or(look).min(look);
             let knows_more = !self.known.borrow().iter().all(VecDeque::is_empty);
@@ -386,7 +388,7 @@ impl<'a> Drain<'a> {
 
     /// Does something to the store as the holder of this drain's slot, again and again while the store
     /// fails: what a step has come to is not lost because a disk is full for a while.
-    pub async fn persist<T>(&self, mut act: impl FnMut(&Slot) -> Result<T>) -> Result<T> {
+    pub async fn persist<T>(&self, act: &mut dyn FnMut(&Slot) -> Result<T>) -> Result<T> {
         loop {
             let result = act(&self.slot.borrow());
             if let Some(done) = self.done(result).await? {
@@ -401,7 +403,7 @@ impl<'a> Drain<'a> {
         let mut save = Save { job: std::mem::replace(job, blank), news };
         let result = loop {
             let result;
-            if self.engine.store.gathers() {
+            if self.engine.gathers() {
                 (save, result) = self.together.store(save).await;
             } else {
                 result = self.engine.save_one(&self.slot.borrow(), &mut save);
@@ -428,7 +430,7 @@ impl<'a> Drain<'a> {
 
     /// Stores how far a claimed job has come.
     pub async fn save(&self, job: &mut Job) -> Result<()> {
-        self.persist(|slot| self.engine.save(slot, job)).await
+        self.persist(&mut |slot| self.engine.save(slot, job)).await
     }
 
     /// The same after a step.
@@ -452,7 +454,7 @@ impl<'a> Drain<'a> {
     /// Stores how far a claimed job has come, but a power cut may take it back.
     pub async fn note(&self, job: &mut Job) -> Result<()> {
         job.run.updated = self.engine.clock.now();
-        self.persist(|slot| self.engine.store.note(slot, job)).await
+        self.persist(&mut |slot| self.engine.store.note(slot, job)).await
     }
 
     /// Records what came of a claimed job's steps.
@@ -462,12 +464,12 @@ impl<'a> Drain<'a> {
 
     /// Ends the claim of a job.
     pub async fn release(&self, job: &Job) -> Result<()> {
-        self.persist(|slot| self.engine.release(slot, job)).await
+        self.persist(&mut |slot| self.engine.release(slot, job)).await
     }
 
     /// The job that was claimed, if there is one.
     pub async fn load(&self, id: Id, kind: Kind) -> Result<Option<Job>> {
-        self.persist(|slot| self.engine.load_or_repair(slot, id, kind)).await
+        self.persist(&mut |slot| self.engine.load_or_repair(slot, id, kind)).await
     }
 }
 

@@ -132,7 +132,7 @@ impl Engine {
             }
             return Ok(is_told_of);
         };
-        self.heed_claimed(slot, mark, kind, |job| {
+        self.heed_claimed(slot, mark, kind, &|job| {
             self.begin_again(job);
             job.run.retried_by = Some(retry.name.clone());
         })?;

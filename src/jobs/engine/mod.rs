@@ -382,6 +382,11 @@ impl Engine {
         results
     }
 
+    /// Whether jobs are claimed, and stored, together. Where the store is no database, no code for that is built.
+    fn gathers(&self) -> bool {
+        cfg!(any(feature = "spin", feature = "wasmcloud", test)) && self.store.gathers()
+    }
+
     /// Ends a claim.
     fn release(&self, slot: &Slot, job: &Job) -> Result<()> {
         self.store.release(slot, job, self.clock.now(), self.config.keep)?;
@@ -439,12 +444,12 @@ impl Engine {
             return Ok(()); // Whoever runs it sees to it.
         }
         let Some(kind) = self.store.claim_any(slot, mark.id)? else { return Ok(()) };
-        self.heed_claimed(slot, mark, kind, |job| self.apply(job, mark.ask))
+        self.heed_claimed(slot, mark, kind, &|job| self.apply(job, mark.ask))
     }
 
     /// Does with a claimed job what a mark asks for, if it still counts, and gives both up: no power cut takes back what
     /// was begun again.
-    fn heed_claimed(&self, slot: &Slot, mark: Mark, kind: Kind, apply: impl FnOnce(&mut Job)) -> Result<()> {
+    fn heed_claimed(&self, slot: &Slot, mark: Mark, kind: Kind, apply: &dyn Fn(&mut Job)) -> Result<()> {
         let Some(mut job) = self.load_or_repair(slot, mark.id, kind)? else { return Ok(()) };
         if mark.counts(&job.run) {
             apply(&mut job);

@@ -59,7 +59,7 @@ pub async fn work(drain: &Drain<'_>, job: &mut Job, lane: &Lane) -> Result<Stop>
     }
     let record = match job.run.recorded {
         0 => Vec::new(),
-        _ => match drain.persist(|slot| engine.store.recorded(slot, job)).await {
+        _ => match drain.persist(&mut |slot| engine.store.recorded(slot, job)).await {
             Err(StoreError::Damaged { reason, .. }) => {
                 return Ok(Stop::Ended(Err(Failure::fatal(format!(
                     "the record of the job was damaged: {reason}"

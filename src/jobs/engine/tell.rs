@@ -23,7 +23,7 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
     let Some(mut job) = drain.load(due.id, Kind::Tell).await? else { return Ok(()) };
     let _taken = drain.room.take(job.run.bytes.len()).await;
     let retry = Mark { id: job.id, round: job.run.round, ask: Ask::Retry };
-    let mut begins_again = drain.persist(|_| engine.store.was_marked(retry)).await?;
+    let mut begins_again = drain.persist(&mut |_| engine.store.was_marked(retry)).await?;
     // The first one is due even if its time was set by a clock that was ahead.
     let now = engine.clock.now().max(job.run.tell_at().unwrap_or_default());
     let told = Rc::new(job.clone());
@@ -57,7 +57,7 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
         engine.apply(&mut job, Ask::Retry);
         drain.save(&mut job).await?;
         drain.release(&job).await?;
-        return drain.persist(|_| engine.store.forget_mark(retry)).await;
+        return drain.persist(&mut |_| engine.store.forget_mark(retry)).await;
     }
     drain.release(&job).await
 }

@@ -48,13 +48,13 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
     let mut lane = Lane { claimed: engine.host.elapsed(), until: None, stored };
     // Who asked before it was claimed has been told that it is cancelled.
     let cancel = Mark { id: job.id, round: job.run.round, ask: Ask::Cancel };
-    let mut is_cancelled = drain.persist(|_| engine.store.was_marked(cancel)).await?;
+    let mut is_cancelled = drain.persist(&mut |_| engine.store.was_marked(cancel)).await?;
     while job.run.end.is_none() {
         is_cancelled = is_cancelled || drain.is_marked(&job, Ask::Cancel)?;
         if is_cancelled {
             engine.end(&mut job, State::Cancelled, None);
             drain.save_end(&mut job).await?;
-            return drain.persist(|_| engine.store.forget_mark(cancel)).await;
+            return drain.persist(&mut |_| engine.store.forget_mark(cancel)).await;
         }
         match wait(drain, &mut job, &mut lane).await? {
             After::GiveWay => return drain.release(&job).await,
@@ -88,7 +88,7 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
     }
     // Somebody has ended it, and was lost before he gave it back.
     drain.release(&job).await?;
-    if is_cancelled { drain.persist(|_| engine.store.forget_mark(cancel)).await } else { Ok(()) }
+    if is_cancelled { drain.persist(&mut |_| engine.store.forget_mark(cancel)).await } else { Ok(()) }
 }
 
 /// Waits until the job is due. With a long wait, or when others need the lane or the budget is spent, it

@@ -92,13 +92,12 @@ impl Total {
 impl<F: Folder> Files<F> {
     fn logs(&self) -> Result<Vec<Log>> {
         let mut logs = Vec::new();
-        for name in self.names("ended")? {
+        for name in self.sorted_names("ended")? {
             match Log::parse(&name) {
                 Some(log) => logs.push(log),
                 None => self.set_aside(&format!("ended/{name}"), "it is no log of jobs that have ended")?,
             }
         }
-        logs.sort_unstable();
         Ok(logs)
     }
 

@@ -70,6 +70,13 @@ impl<F: Folder> Files<F> {
         }
     }
 
+    /// The same in their order.
+    pub fn sorted_names(&self, path: &str) -> Result<Vec<String>> {
+        let mut names = self.names(path)?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// A whole file, if it is there.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         self.read_part(path, 0, usize::MAX)

@@ -120,11 +120,8 @@ impl<F: Folder> Files<F> {
     }
 
     pub fn retries(&self) -> Result<Vec<RetryAll>> {
-        let mut names = self.names("retries")?;
-        names.retain(|name| !name.contains('.'));
-        names.sort_unstable();
         let mut retries = Vec::new();
-        for name in names {
+        for name in self.sorted_names("retries")?.into_iter().filter(|name| !name.contains('.')) {
             let path = format!("retries/{name}");
             let Some(wanted) = self.read(&path)? else { continue };
             let Ok(wanted) = serde_json::from_slice(&wanted) else {

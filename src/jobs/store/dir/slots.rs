@@ -133,9 +133,8 @@ impl<F: Folder> Files<F> {
 
     /// The claims of a slot. What is no claim is set aside.
     pub fn claims_of(&self, slot: &Slot) -> Result<Vec<(Id, Kind)>> {
-        let (mut claims, mut names) = (Vec::new(), self.names(&slot_folder(slot))?);
-        names.sort_unstable();
-        for name in names {
+        let mut claims = Vec::new();
+        for name in self.sorted_names(&slot_folder(slot))? {
             let (id, kind) = match name.strip_suffix(TELL) {
                 Some(id) => (id, Kind::Tell),
                 None => (name.as_str(), Kind::Work),

@@ -157,14 +157,13 @@ impl Walk {
 
     /// Goes into a folder that stands for these digits.
     fn enter<F: Folder>(&mut self, files: &Files<F>, folder: String, digits: &str) -> Result<()> {
-        let mut names = files.names(&folder)?;
+        let mut names = files.sorted_names(&folder)?;
         if names.is_empty() && !digits.is_empty() {
             let _ = files.remove_if_empty(&folder); // It may be a file of somebody else's.
         }
         if let Some(length) = DIGITS.get(self.open.len()) {
             names.retain(|name| is_digits(name, *length) && self.is_within(&format!("{digits}{name}")));
         }
-        names.sort_unstable();
         if !self.is_newest_first {
             names.reverse();
         }
