@@ -167,9 +167,15 @@ impl Engine {
                     }
                     self.host.sleep(PAUSE).await;
                 }
-                Err(StoreError::Lost) | Ok(()) => return,
+                Err(StoreError::Lost) => return,
+                Ok(()) => break,
                 Err(error) => return self.say(&error),
             }
+        }
+        match self.store.linger(self.clock.now()) {
+            Ok(Duration::ZERO) => {}
+            Ok(time) => self.host.sleep(self.left().map_or(time, |left| time.min(left))).await,
+            Err(error) => self.say(&error),
         }
     }
 

@@ -402,6 +402,12 @@ pub trait Store {
     /// The client waits no longer.
     fn dismiss(&self, waiter: Waiter) -> Result<()>;
 
+    /// How long one who has nothing left to do stays, so that the next ack does not have to open what is closed with
+    /// the last of those who have it open; not at all if another one stays.
+    fn linger(&self, _now: Time) -> Result<Duration> {
+        Ok(Duration::ZERO)
+    }
+
     /// Counts what there is.
     fn counts(&self) -> Result<Counts>;
 }

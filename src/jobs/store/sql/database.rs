@@ -11,8 +11,9 @@ macro_rules! light {
 }
 pub(super) use light;
 
-/// A condition that is always true: a change under it is there at once, and on PostgreSQL's disk a little later,
-/// before whatever waits for the disk. SQLite knows no such thing.
+/// A condition that is always true: a change under it is there at once, and on the disk a little later, before whatever
+/// waits for the disk. To SQLite that is said beforehand, by its
+/// [`synchronous`](https://www.sqlite.org/pragma.html#pragma_synchronous).
 pub const LIGHT: &str = light!();
 
 /// A database that this component reaches.
@@ -66,7 +67,8 @@ impl Failure {
 }
 
 impl Dialect {
-    /// A statement as this database understands it. They are written for PostgreSQL.
+    /// A statement as this database understands it. They are written for PostgreSQL. A parameter that stands alone
+    /// after `LIMIT` or `LIKE` would make SQLite plan the statement anew for each value; an expression does not.
     pub fn adapt(self, statement: &str) -> Cow<'_, str> {
         match self {
             Dialect::Postgres => statement.into(),

@@ -59,7 +59,7 @@ impl<D: Database> Sql<D> {
             let ordered = columns.replace(", ", &format!(" {order}, "));
             format!(
                 "SELECT id FROM (SELECT id FROM afterack_runs WHERE ({columns}) > ({values}$1) \
-                 AND ({columns}) < ({values}$2){condition} ORDER BY {ordered} {order} LIMIT $3) AS part"
+                 AND ({columns}) < ({values}$2){condition} ORDER BY {ordered} {order} LIMIT CAST($3 AS BIGINT)) AS part"
             )
         };
         let in_state = |state: State| {
@@ -85,7 +85,7 @@ impl<D: Database> Sql<D> {
         let statement = format!(
             "SELECT j.id, j.head, j.size, r.run, r.owner, r.due FROM ({}) AS wanted \
              JOIN afterack_runs r ON r.id = wanted.id JOIN afterack_jobs j ON j.id = r.id \
-             ORDER BY r.id {order} LIMIT $3",
+             ORDER BY r.id {order} LIMIT CAST($3 AS BIGINT)",
             parts.join(" UNION ALL ")
         );
         let worker = wanted.worker.as_deref().map(Value::from);
@@ -145,13 +145,13 @@ impl<D: Database> Sql<D> {
         let Some(end) = &run.end else { return Ok(false) };
         let id = Value::from(found.job.id.to_string());
         // What is written of a job begins with its version.
-        let version = Value::from(format!("{{\"version\":{},%", run.version));
+        let version = Value::from(format!("{{\"version\":{},", run.version));
         let statement = "UPDATE afterack_runs SET ended = $1, finished = $2 \
-                         WHERE id = $3 AND run LIKE $4 AND ended = '' RETURNING id";
+                         WHERE id = $3 AND run LIKE $4 || '%' AND ended = '' RETURNING id";
         let finished = super::number(end.finished);
         let parameters = [end.state.name().into(), finished, id.clone(), version.clone()];
         self.run(doing, statement, &parameters)?;
-        let statement = "DELETE FROM afterack_runs WHERE id = $1 AND run LIKE $2 RETURNING id";
+        let statement = "DELETE FROM afterack_runs WHERE id = $1 AND run LIKE $2 || '%' RETURNING id";
         self.changes(doing, statement, &[id, version])
     }
 }

@@ -63,6 +63,10 @@ const REMOVED: i64 = 200;
 /// A body of up to so many bytes is loaded with its job.
 const SMALL: i64 = 8 * 1024;
 
+/// How long one connection to SQLite stays open after all others. With the last one its log of what is written ahead
+/// goes, and the next ack waits for three syncs instead of one: of the new log, of its folder, and its own.
+const LINGER: Duration = Duration::from_secs(20);
+
 /// How often the jobs that wait are counted.
 const COUNTED: Duration = Duration::from_secs(3);
 
@@ -74,6 +78,8 @@ pub struct Sql<D> {
     is_ready: Cell<bool>,
     /// The last statement was tried in vain.
     is_busy: Cell<bool>,
+    /// SQLite does not wait for the disk now.
+    is_light: Cell<bool>,
     bell: Cell<u64>,
     /// What was found at the last survey and has not been asked for yet.
     survey: RefCell<Survey>,
@@ -101,6 +107,7 @@ impl<D: Database> Sql<D> {
             host,
             is_ready: Cell::default(),
             is_busy: Cell::default(),
+            is_light: Cell::default(),
             bell: Cell::default(),
             survey: RefCell::default(),
             claimed: RefCell::default(),
@@ -152,11 +159,11 @@ impl<D: Database> Sql<D> {
 
     /// Runs a statement, again and again while others hold what it needs.
     fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
-        let statement = self.database.dialect().adapt(statement);
+        let adapted = self.database.dialect().adapt(statement);
         let until = self.host.elapsed() + if self.is_busy.get() { SHORT_PATIENCE } else { PATIENCE };
         let mut longest = Duration::from_millis(1);
         loop {
-            match self.database.query(&statement, parameters) {
+            match self.set_light(statement).and_then(|()| self.database.query(&adapted, parameters)) {
                 Err(Failure::Busy) if self.host.elapsed() < until => {
                     // Not all at once, and not for long: who holds it needs a fraction of a millisecond.
                     let random = self.host.random() % 1000;
@@ -169,6 +176,19 @@ impl<D: Database> Sql<D> {
                 }
             }
         }
+    }
+
+    /// Sees to it that a change waits for the disk, or does not.
+    fn set_light(&self, statement: &str) -> std::result::Result<(), Failure> {
+        let is_light = statement.contains(LIGHT);
+        let changes_nothing = statement.starts_with("SELECT");
+        if self.database.dialect() != Dialect::Sqlite || changes_nothing || is_light == self.is_light.get() {
+            return Ok(());
+        }
+        let word = if is_light { "NORMAL" } else { "FULL" };
+        self.database.query(&format!("PRAGMA synchronous = {word}"), &[])?;
+        self.is_light.set(is_light);
+        Ok(())
     }
 
     /// Stores the next version of how far a claimed job has come, and sets these columns to these values.
@@ -501,7 +521,7 @@ impl<D: Database> Store for Sql<D> {
             let statement = format!(
                 "WITH picked AS (SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL AND kind = $3 \
                  AND (waits = 0 OR waits = 1 AND due <= $4) AND id IN ({}) \
-                 ORDER BY due, id LIMIT $5 FOR UPDATE SKIP LOCKED) \
+                 ORDER BY due, id LIMIT CAST($5 AS BIGINT) FOR UPDATE SKIP LOCKED) \
                  UPDATE afterack_runs SET owner = $1 WHERE EXISTS \
                  (SELECT 1 FROM afterack_slots WHERE token = $1 AND role = $2 FOR SHARE) \
                  AND id IN (SELECT id FROM picked){LIGHT} RETURNING id, kind, due, since, \
@@ -718,6 +738,18 @@ impl<D: Database> Store for Sql<D> {
     fn dismiss(&self, waiter: Waiter) -> Result<()> {
         let statement = "DELETE FROM afterack_waiters WHERE name = $1";
         self.run("dismissing a client", statement, &[waiter.name.into()]).map(drop)
+    }
+
+    /// With half of that time left somebody else does so, too.
+    fn linger(&self, now: Time) -> Result<Duration> {
+        if self.database.dialect() != Dialect::Sqlite {
+            return Ok(Duration::ZERO);
+        }
+        let statement = format!(
+            "UPDATE afterack_meta SET value = $1 WHERE name = 'open' AND value NOT BETWEEN $2 AND $1{LIGHT} RETURNING name"
+        );
+        let until = [LINGER, LINGER / 2].map(|time| number(now + time));
+        Ok(if self.changes("keeping it open", &statement, &until)? { LINGER } else { Duration::ZERO })
     }
 
     fn counts(&self) -> Result<Counts> {

@@ -94,7 +94,7 @@ const TABLES: &[&str] = &[
 struct Trigger {
     name: &'static str,
     when: &'static str,
-    /// The row whose group nobody else may change meanwhile.
+    /// The row whose group, if it has one, nobody else may change meanwhile.
     locks: Option<&'static str>,
     what: &'static str,
 }
@@ -111,19 +111,11 @@ macro_rules! wake {
     };
 }
 
-const TRIGGERS: [Trigger; 8] = [
+const TRIGGERS: [Trigger; 6] = [
+    // The last of its group, if it has one.
     Trigger {
         name: "afterack_begin",
-        when: "AFTER INSERT ON afterack_jobs FOR EACH ROW WHEN (NEW.grp IS NULL)",
-        locks: None,
-        what: "INSERT INTO afterack_runs (id, kind, waits, due, since, number, worker, ended, run) \
-               VALUES (NEW.id, 0, CASE WHEN NEW.delay > 0 THEN 1 ELSE 0 END, NEW.created + NEW.delay, \
-               CASE WHEN NEW.delay > 0 THEN NEW.created END, 0, NEW.worker, '', '');",
-    },
-    // The last of its group.
-    Trigger {
-        name: "afterack_join",
-        when: "AFTER INSERT ON afterack_jobs FOR EACH ROW WHEN (NEW.grp IS NOT NULL)",
+        when: "AFTER INSERT ON afterack_jobs FOR EACH ROW",
         locks: Some("NEW"),
         what: "INSERT INTO afterack_runs (id, kind, waits, due, since, grp, number, worker, ended, run) \
                SELECT NEW.id, 0, CASE WHEN last > 0 THEN 2 WHEN NEW.delay > 0 THEN 1 ELSE 0 END, \
@@ -131,12 +123,14 @@ const TRIGGERS: [Trigger; 8] = [
                NEW.worker, '', '' FROM (SELECT COALESCE(max(o.number), 0) AS last FROM afterack_runs o \
                WHERE o.grp = NEW.grp AND o.ended = '') AS numbers;",
     },
+    // What its steps have come to is of use to one that begins again.
     Trigger {
         name: "afterack_end",
         when: "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW WHEN (NEW.ended <> '' AND OLD.ended = '')",
         locks: None,
         what: "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended \
-               AND part = strpos('0123456789abcdef', substr(OLD.owner, 16, 1)) - 1;",
+               AND part = strpos('0123456789abcdef', substr(OLD.owner, 16, 1)) - 1; \
+               DELETE FROM afterack_steps WHERE id = NEW.id AND NEW.ended = 'succeeded';",
     },
     // One that has begun again is the last of its group; who is not the first waits; who is waits no longer.
     Trigger {
@@ -173,12 +167,6 @@ const TRIGGERS: [Trigger; 8] = [
                VALUES (NEW.id, NEW.step, NEW.step_head, NEW.step_bytes) ON CONFLICT (id, number) \
                DO UPDATE SET head = excluded.head, bytes = excluded.bytes;",
     },
-    Trigger {
-        name: "afterack_succeeded",
-        when: "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW WHEN (NEW.ended = 'succeeded')",
-        locks: None,
-        what: "DELETE FROM afterack_steps WHERE id = NEW.id;",
-    },
 ];
 
 /// The due jobs of which this is true, and more.
@@ -188,7 +176,7 @@ macro_rules! due {
             "SELECT id, kind, due, since FROM (SELECT id, kind, due, since FROM afterack_runs \
              WHERE owner IS NULL AND due IS NOT NULL AND ",
             $condition,
-            " ORDER BY due, id LIMIT $2) AS part UNION ALL "
+            " ORDER BY due, id LIMIT CAST($2 AS BIGINT)) AS part UNION ALL "
         )
     };
 }
@@ -233,7 +221,7 @@ pub const PUT: Question = Question {
          WHERE counted.name = 'counted' AND waiting.name = 'waiting' AND \
          CASE WHEN CAST($10 AS BIGINT) > 1000 AND $2 - counted.value BETWEEN 0 AND 10000 \
          AND waiting.value + 5 * ($2 - counted.value) < $10 THEN 0 ELSE ",
-        waiting!(" LIMIT $10"),
+        waiting!(" LIMIT CAST($10 AS BIGINT)"),
         " END < $10 AND EXISTS (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $11) \
          ON CONFLICT DO NOTHING RETURNING id, (SELECT value FROM afterack_meta WHERE name = 'counted')"
     ),
@@ -382,7 +370,12 @@ pub fn rows() -> Vec<String> {
         insert(
             "afterack_meta",
             "name, value",
-            &[format!("('schema', {VERSION})"), "('waiting', 0)".into(), "('counted', 0)".into()],
+            &[
+                format!("('schema', {VERSION})"),
+                "('waiting', 0)".into(),
+                "('counted', 0)".into(),
+                "('open', 0)".into(),
+            ],
         ),
     ]
 }

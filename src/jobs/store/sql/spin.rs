@@ -1,6 +1,6 @@
 //! Databases as Spin gives them to its components.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use spin_sdk::{pg4, sqlite};
@@ -11,6 +11,8 @@ use super::database::{Database, Dialect, Failure, Row, Value};
 pub struct Sqlite {
     name: String,
     connection: OnceCell<sqlite::Connection>,
+    /// How many statements it has been asked to run.
+    statements: Cell<usize>,
 }
 
 /// A PostgreSQL database, by a connection from Spin's pool.
@@ -22,17 +24,15 @@ pub struct Postgres {
 
 impl Sqlite {
     pub fn new(name: &str) -> Sqlite {
-        Sqlite { name: name.into(), connection: OnceCell::new() }
+        Sqlite { name: name.into(), connection: OnceCell::new(), statements: Cell::new(0) }
     }
 
     fn connection(&self) -> Result<&sqlite::Connection, Failure> {
         if let Some(connection) = self.connection.get() {
             return Ok(connection);
         }
+        // That a commit is on the disk before it counts is its default.
         let connection = sqlite::Connection::open(&self.name).map_err(|error| self.failure(error))?;
-        // SQLite's own way of waiting sleeps for up to 100 ms at a time. That a commit is on the disk before it
-        // counts is its default.
-        connection.execute("PRAGMA busy_timeout = 0", &[]).map_err(|error| self.failure(error))?;
         Ok(self.connection.get_or_init(|| connection))
     }
 
@@ -59,9 +59,16 @@ impl Database for Sqlite {
     }
 
     fn query(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Row>, Failure> {
+        let run = |statement: &str, parameters: &[sqlite::Value]| {
+            self.connection()?.execute(statement, parameters).map_err(|error| self.failure(error))
+        };
+        // SQLite's own way of waiting sleeps for up to 100 ms at a time. The first statement may be an ack's, and is not
+        // held up by saying so.
+        if self.statements.replace(self.statements.get() + 1) == 1 {
+            run("PRAGMA busy_timeout = 0", &[])?;
+        }
         let parameters: Vec<_> = parameters.iter().cloned().map(Into::into).collect();
-        let result =
-            self.connection()?.execute(statement, &parameters).map_err(|error| self.failure(error))?;
+        let result = run(statement, &parameters)?;
         let row = |row: sqlite::RowResult| Row::new(row.values.into_iter().map(Into::into).collect());
         Ok(result.rows.into_iter().map(row).collect())
     }
@@ -180,7 +187,9 @@ fn failure(error: pg4::PgError) -> Failure {
             Failure::of_postgres(&error.code, format!("{} ({})", error.message, error.code))
         }
         pg4::PgError::QueryFailed(pg4::QueryError::Text(text)) => of_text(text),
-        pg4::PgError::ConnectionFailed(text) => Failure::Other(format!("no connection: {text}")),
+        pg4::PgError::ConnectionFailed(text) => {
+            Failure::Other(format!("no connection: {}", first_line(&text)))
+        }
         pg4::PgError::BadParameter(text)
         | pg4::PgError::ValueConversionFailed(text)
         | pg4::PgError::Other(text) => of_text(text),
@@ -193,6 +202,11 @@ fn of_text(text: String) -> Failure {
         |begin| text.split_once(begin).and_then(|(_, rest)| rest.split_once('"')).map(|(word, _)| word);
     match (between("code: \""), between("message: \"")) {
         (Some(code), Some(message)) => Failure::of_postgres(code, format!("{message} ({code})")),
-        _ => Failure::Other(text),
+        _ => Failure::Other(first_line(&text).to_owned()),
     }
+}
+
+/// An error without its causes, which say it again.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }

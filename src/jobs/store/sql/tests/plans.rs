@@ -94,6 +94,7 @@ pub fn exercise(store: &dyn Store) {
     assert!(store.unfinished().unwrap().is_empty());
     store.finish("nobody").unwrap();
     store.note_untold().unwrap();
+    store.linger(now()).unwrap();
     assert_eq!(store.counts().unwrap().running, 1);
     let waiter = store.admit(9, now()).unwrap().unwrap();
     store.dismiss(waiter).unwrap();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, ToSql};
+use rusqlite::{Connection, ErrorCode, StatementStatus, ToSql};
 
 use super::super::*;
 use super::plans::{ENDED, Explained, exercise, fill};
@@ -146,4 +146,68 @@ fn no_statement_reads_more_when_more_jobs_have_ended() {
         }
     }
     assert!(plans.len() > 30);
+}
+
+#[test]
+fn what_somebody_finds_out_anyway_waits_for_no_disk() {
+    const FULL: i64 = 2;
+    let file = File::new();
+    let store = Sql::new(Sqlite(file.connection()), Rc::new(Native));
+    let waits = || store.database.0.query_row("PRAGMA synchronous", [], |row| row.get(0)) == Ok(FULL);
+    let id = Id::new(&Native);
+    assert_eq!(store.put(id, &Input::default(), 9, now()).unwrap(), Put::New);
+    assert!(waits());
+    let slot = enter(&store);
+    let mut job = claim(&store, &slot, Due::first(id));
+    assert!(!waits());
+    store.find(id).unwrap();
+    assert!(!waits());
+    store.save(&slot, &mut job).unwrap();
+    assert!(waits());
+    store.note(&slot, &mut job).unwrap();
+    assert!(!waits());
+    end(&mut job, State::Succeeded);
+    save_end(&store, &slot, &mut job).unwrap();
+    assert!(waits());
+}
+
+#[test]
+fn somebody_keeps_it_open_and_another_one_after_half_of_that_time() {
+    let file = File::new();
+    let [one, other] = [0, 1].map(|_| Sql::new(Sqlite(file.connection()), Rc::new(Native)));
+    one.open().unwrap();
+    let now = now();
+    assert_eq!(one.linger(now).unwrap(), LINGER);
+    for time in [Duration::ZERO, LINGER / 4, LINGER / 2] {
+        assert_eq!(other.linger(now + time).unwrap(), Duration::ZERO, "{time:?}");
+    }
+    let later = now + LINGER / 2 + SECOND;
+    assert_eq!(other.linger(later).unwrap(), LINGER);
+    assert_eq!(one.linger(later).unwrap(), Duration::ZERO);
+    // Who said so by a clock that was ahead keeps nobody from it.
+    assert_eq!(one.linger(now).unwrap(), LINGER);
+}
+
+/// A database that plans no statement anew for the values that it is run with.
+struct PlannedOnce(Sqlite);
+
+impl Database for PlannedOnce {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
+        let result = self.0.query(statement, parameters);
+        if result.is_ok() && !statement.starts_with("PRAGMA") {
+            let cached = self.0.0.prepare_cached(statement).unwrap();
+            assert_eq!(cached.get_status(StatementStatus::RePrepare), 0, "{statement}");
+        }
+        result
+    }
+}
+
+#[test]
+fn no_statement_is_planned_anew_for_its_values() {
+    let file = File::new();
+    exercise(&Sql::new(PlannedOnce(Sqlite(file.connection())), Rc::new(Native)));
 }
