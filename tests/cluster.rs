@@ -72,6 +72,17 @@ pub fn connect(url: &str) -> Client {
     }
 }
 
+/// Lets the server have what is in a folder: whether it does not run as the tests' user, who is root.
+pub fn give_to_server(folder: &Path) -> bool {
+    let is_root =
+        fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
+    if is_root {
+        let status = Command::new("chown").args(["-R", "postgres"]).arg(folder).status();
+        assert!(status.is_ok_and(|status| status.success()), "chown to postgres: is postgresql installed?");
+    }
+    is_root
+}
+
 impl Cluster {
     /// A server with these options, such as `-c fsync=off`.
     pub fn start(options: &str) -> Cluster {
@@ -81,15 +92,7 @@ impl Cluster {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("password"), PASSWORD).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // The server does not run as root.
-        let is_root = fs::metadata("/proc/self")
-            .is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
-        let mut command = if is_root {
-            let status = Command::new("chown").args(["-R", "postgres"]).arg(&folder).status();
-            assert!(
-                status.is_ok_and(|status| status.success()),
-                "chown to postgres: is postgresql installed?"
-            );
+        let mut command = if give_to_server(&folder) {
             let mut command = Command::new("runuser");
             command.args(["-u", "postgres", "--", "sh"]);
             command

@@ -1,9 +1,11 @@
 //! A PostgreSQL server that goes and comes back, drops its connections, or is held up.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::cluster::{Cluster, PASSWORD, connect};
+use crate::cluster::{self, Cluster, PASSWORD, connect};
 use crate::host::{Folder, Host, Kind, Setup, on};
 use crate::jobs::{Client, JSON, SHORT, id};
 use crate::wire::{Connection, Response};
@@ -137,5 +139,72 @@ on! {
         let jobs = "SELECT count(*) FROM afterack_jobs";
         assert_eq!(database.query_one(jobs, &[]).unwrap().get::<_, i64>(0), 1);
         "yes".into()
+    }
+
+    /// A server whose certificate nobody knows, or of another name, gets no password. Who issues certificates that are
+    /// to be trusted can be said to Spin alone.
+    fn a_servers_certificate_is_verified(kind: Kind) -> String {
+        let certificate = Certificate::new();
+        let cluster = Cluster::start(&certificate.options());
+        let start = |url: &str, file: &str| {
+            let folder = Folder::new();
+            let setup = Setup::new(kind, "afterack").data(&folder.0).database(format!("{url}?sslmode=require"));
+            (setup.process_variable("SSL_CERT_FILE", file).start(), folder)
+        };
+        let is_no_server = |host: &Host| {
+            let begun = Instant::now();
+            let answer = Client(host).post(JSON, SHORT);
+            is_refused(&answer, begun);
+            assert!(answer.problem(503).contains("TLS handshake"), "{}", answer.text());
+            assert!(!answer.text().contains("\\n"), "{}", answer.text());
+        };
+        let others = certificate.others().display().to_string();
+        is_no_server(&start(&cluster.url(), &others).0);
+        let own = certificate.file().display().to_string();
+        if !kind.is_spin() {
+            is_no_server(&start(&cluster.url(), &own).0);
+            return "yes, by public roots alone".into();
+        }
+        is_no_server(&start(&cluster.url().replace("127.0.0.1", "localhost"), &own).0);
+        let (host, _folder) = start(&cluster.url(), &own);
+        Client(&host).wait_for(&Client(&host).job(SHORT), "succeeded");
+        let plain = "SELECT count(*) FROM pg_stat_ssl NATURAL JOIN pg_stat_activity \
+                     WHERE NOT ssl AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        assert_eq!(connect(&cluster.url()).query_one(plain, &[]).unwrap().get::<_, i64>(0), 0);
+        "yes".into()
+    }
+}
+
+/// A server's certificate, for `127.0.0.1`, which nobody else has signed.
+struct Certificate(Folder);
+
+impl Certificate {
+    fn new() -> Certificate {
+        let certificate = Certificate(Folder::new());
+        for name in ["own", "others"] {
+            let mut command = Command::new("openssl");
+            command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=tests"]);
+            command.args(["-addext", "subjectAltName=IP:127.0.0.1"]).current_dir(&certificate.0.0);
+            command.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]);
+            let output = command.output().expect("openssl: run `make test-tools`");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        cluster::give_to_server(&certificate.0.0);
+        certificate
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.0.join("own.crt")
+    }
+
+    /// Another certificate.
+    fn others(&self) -> PathBuf {
+        self.0.0.join("others.crt")
+    }
+
+    /// What lets a server show it.
+    fn options(&self) -> String {
+        let key = self.0.0.join("own.key");
+        format!("-c ssl=on -c ssl_cert_file={} -c ssl_key_file={}", self.file().display(), key.display())
     }
 }

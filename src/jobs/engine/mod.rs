@@ -32,7 +32,8 @@ use super::fault;
 use super::host::Host;
 use super::job::{End, Id, Job, State, Tell, Wait};
 use super::store::{
-    Ask, Due, Found, Holding, Kind, Mark, Outlook, Place, Result, Role, SLOTS, Save, Slot, Store, StoreError,
+    Ask, Due, Found, HAS_DATABASES, Holding, Kind, Mark, Outlook, Place, Result, Role, SLOTS, Save, Slot,
+    Store, StoreError,
 };
 use super::time::{Clock, Time};
 use super::worker::{Terms, Worker, Workers};
@@ -145,7 +146,7 @@ impl Engine {
     /// What a continuation does: see this module. In a box, since there is one way to it before an answer and one
     /// after it.
     pub fn carry_on(self: Rc<Engine>) -> Pin<Box<dyn Future<Output = ()>>> {
-        Box::pin(self.go_on())
+        if HAS_DATABASES { Box::pin(self.go_on_and_linger()) } else { Box::pin(self.go_on()) }
     }
 
     /// Lets this invocation wait for a store that fails, if one did that hands over to it by a request like this.
@@ -167,14 +168,22 @@ impl Engine {
                     }
                     self.host.sleep(PAUSE).await;
                 }
-                Err(StoreError::Lost) => return,
-                Ok(()) => break,
+                Err(StoreError::Lost) | Ok(()) => return,
                 Err(error) => return self.say(&error),
             }
         }
+    }
+
+    /// The same, and stays for as long as the store asks for, and as it may.
+    async fn go_on_and_linger(self: Rc<Engine>) {
+        self.clone().go_on().await;
+        let left = self.left().unwrap_or(Duration::MAX);
+        if left.is_zero() {
+            return;
+        }
         match self.store.linger(self.clock.now()) {
             Ok(Duration::ZERO) => {}
-            Ok(time) => self.host.sleep(self.left().map_or(time, |left| time.min(left))).await,
+            Ok(time) => self.host.sleep(time.min(left)).await,
             Err(error) => self.say(&error),
         }
     }
@@ -388,9 +397,9 @@ impl Engine {
         results
     }
 
-    /// Whether jobs are claimed, and stored, together. Where the store is no database, no code for that is built.
+    /// Whether jobs are claimed, and stored, together.
     fn gathers(&self) -> bool {
-        cfg!(any(feature = "spin", feature = "wasmcloud", test)) && self.store.gathers()
+        HAS_DATABASES && self.store.gathers()
     }
 
     /// Ends a claim.

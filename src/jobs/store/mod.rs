@@ -38,6 +38,9 @@ use super::host::Host;
 use super::job::{Id, Input, Job, Recorded, Run, State, Wait};
 use super::time::Time;
 
+/// Whether a store may be a database. Where none may, no code for what only databases do is built.
+pub const HAS_DATABASES: bool = cfg!(any(feature = "spin", feature = "wasmcloud", test));
+
 /// The most slots for drains that a store has.
 pub const SLOTS: usize = 8;
 
