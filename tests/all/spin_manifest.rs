@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::host::{Folder, Kind, on, root, spin_up, spin_up_from};
 use crate::jobs::{Client, JSON, id};
+use crate::upstream::Upstream;
 use crate::wire::Connection;
 
 on! {
@@ -54,6 +55,24 @@ on! {
             Client(&host).wait_for(&id, "succeeded");
             assert_eq!(Client(&host).get(&format!("/jobs/{id}/output")).text(), format!("3 steps of {id}"));
         }
+        "yes".into()
+    }
+
+    /// An upstream that it names is reached, and nobody else is.
+    fn with_the_projects_spin_toml_a_variable_says_who_is_in_reach(kind: Kind) -> String {
+        let (data, upstream, other) = (Folder::new(), Upstream::start(), Upstream::start());
+        let variables = format!(
+            "upstreams={} --variable attempts=1 --env AFTERACK_UPSTREAM_NEAR={} --env AFTERACK_UPSTREAM_FAR={}",
+            upstream.address,
+            upstream.url("works"),
+            other.url("works"),
+        );
+        let host = spin_up(kind, &data.0, &variables);
+        let post = |name: &str| id(&Connection::open(host.address).post(&format!("/jobs/{name}"), "", b"x"));
+        Client(&host).wait_for(&post("near"), "succeeded");
+        let error = Client(&host).wait_for(&post("far"), "failed")["error"].clone();
+        assert!(error.as_str().unwrap().contains("allowed_outbound_hosts"), "{error}");
+        assert_eq!((upstream.count("works"), other.count("works")), (1, 0));
         "yes".into()
     }
 

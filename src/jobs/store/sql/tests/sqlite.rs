@@ -25,6 +25,16 @@ impl File {
         connection
     }
 
+    /// Adds so many jobs that have ended.
+    fn fill(&self, ended: usize) {
+        let numbers = format!(
+            "WITH RECURSIVE m(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM m LIMIT {ended}) SELECT n FROM m"
+        );
+        for statement in fill(&numbers, "printf('%012x', n)") {
+            self.connection().execute(&statement, []).unwrap();
+        }
+    }
+
     fn count(&self, statement: &str) -> usize {
         let waits = self.connection();
         waits.busy_timeout(PATIENCE).unwrap();
@@ -123,12 +133,7 @@ impl ToSql for Value {
 #[test]
 fn no_statement_reads_more_when_more_jobs_have_ended() {
     let file = File::new();
-    let numbers = format!(
-        "WITH RECURSIVE m(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM m LIMIT {ENDED}) SELECT n FROM m"
-    );
-    for statement in fill(&numbers, "printf('%012x', n)") {
-        file.connection().execute(&statement, []).unwrap();
-    }
+    file.fill(ENDED);
     let plans = Rc::default();
     let database = Explained { database: Sqlite(file.connection()), plans: Rc::clone(&plans) };
     exercise(&Sql::new(database, Rc::new(Native)));
@@ -209,5 +214,6 @@ impl Database for PlannedOnce {
 #[test]
 fn no_statement_is_planned_anew_for_its_values() {
     let file = File::new();
+    file.fill(1000);
     exercise(&Sql::new(PlannedOnce(Sqlite(file.connection())), Rc::new(Native)));
 }
