@@ -740,9 +740,9 @@ impl<D: Database> Store for Sql<D> {
         self.run("dismissing a client", statement, &[waiter.name.into()]).map(drop)
     }
 
-    /// With half of that time left somebody else does so, too.
+    /// With half of that time left somebody else does so, too. What is not there yet is not made for that.
     fn linger(&self, now: Time) -> Result<Duration> {
-        if self.database.dialect() != Dialect::Sqlite {
+        if self.database.dialect() != Dialect::Sqlite || !self.is_ready.get() {
             return Ok(Duration::ZERO);
         }
         let statement = format!(

@@ -180,8 +180,10 @@ fn what_somebody_finds_out_anyway_waits_for_no_disk() {
 fn somebody_keeps_it_open_and_another_one_after_half_of_that_time() {
     let file = File::new();
     let [one, other] = [0, 1].map(|_| Sql::new(Sqlite(file.connection()), Rc::new(Native)));
-    one.open().unwrap();
     let now = now();
+    assert_eq!(one.linger(now).unwrap(), Duration::ZERO);
+    one.open().unwrap();
+    other.open().unwrap();
     assert_eq!(one.linger(now).unwrap(), LINGER);
     for time in [Duration::ZERO, LINGER / 4, LINGER / 2] {
         assert_eq!(other.linger(now + time).unwrap(), Duration::ZERO, "{time:?}");
