@@ -746,7 +746,8 @@ impl<D: Database> Store for Sql<D> {
             return Ok(Duration::ZERO);
         }
         let statement = format!(
-            "UPDATE afterack_meta SET value = $1 WHERE name = 'open' AND value NOT BETWEEN $2 AND $1{LIGHT} RETURNING name"
+            "INSERT INTO afterack_meta (name, value) VALUES ('open', $1) ON CONFLICT (name) DO UPDATE \
+             SET value = excluded.value WHERE afterack_meta.value NOT BETWEEN $2 AND $1{LIGHT} RETURNING name"
         );
         let until = [LINGER, LINGER / 2].map(|time| number(now + time));
         Ok(if self.changes("keeping it open", &statement, &until)? { LINGER } else { Duration::ZERO })

@@ -1,7 +1,8 @@
 //! The tables, made and brought up to date by the component itself.
 //!
 //! ```text
-//! afterack_meta      the version of this schema; what a probe writes
+//! afterack_meta      the version of this schema; what a probe writes; how many jobs were `waiting` when they were
+//!                    `counted`; until when somebody keeps SQLite `open`
 //! afterack_jobs      what was accepted; a row never changes
 //! afterack_runs      how far each job has come, where it waits (`due`), or whose claim it is (`owner`); how it
 //!                    has `ended`, or nothing; its `number` in its group, and whether it waits for its turn
@@ -370,12 +371,7 @@ pub fn rows() -> Vec<String> {
         insert(
             "afterack_meta",
             "name, value",
-            &[
-                format!("('schema', {VERSION})"),
-                "('waiting', 0)".into(),
-                "('counted', 0)".into(),
-                "('open', 0)".into(),
-            ],
+            &[format!("('schema', {VERSION})"), "('waiting', 0)".into(), "('counted', 0)".into()],
         ),
     ]
 }
