@@ -121,6 +121,16 @@ on! {
         "yes".into()
     }
 
+    /// To make it anew would cost the next ack two more syncs.
+    fn sqlites_log_stays_for_a_while_after_the_last_job(kind: Kind) -> String {
+        let data = Folder::new();
+        let host = component(kind, &data.0).start();
+        goes_on(&host);
+        sleep(Duration::from_secs(2));
+        assert!(sqlite_in(&data.0).with_extension("db-wal").exists());
+        "yes".into()
+    }
+
     /// It is left alone by a component that does not know it.
     fn a_database_of_a_newer_component_is_left_alone(kind: Kind) -> String {
         let (data, finished) = with_a_finished_job(kind);
