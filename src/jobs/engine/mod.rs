@@ -174,7 +174,7 @@ impl Engine {
         }
     }
 
-    /// The same, and stays for as long as the store asks for, and as it may.
+    /// Goes on, and then stays for as long as the store asks for, and as it may.
     async fn go_on_and_linger(self: Rc<Engine>) {
         self.clone().go_on().await;
         let left = self.left().unwrap_or(Duration::MAX);

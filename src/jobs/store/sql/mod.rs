@@ -180,9 +180,12 @@ impl<D: Database> Sql<D> {
 
     /// Sees to it that a change waits for the disk, or does not.
     fn set_light(&self, statement: &str) -> std::result::Result<(), Failure> {
-        let is_light = statement.contains(LIGHT);
         let changes_nothing = statement.starts_with("SELECT");
-        if self.database.dialect() != Dialect::Sqlite || changes_nothing || is_light == self.is_light.get() {
+        if self.database.dialect() != Dialect::Sqlite || changes_nothing {
+            return Ok(());
+        }
+        let is_light = statement.contains(LIGHT);
+        if is_light == self.is_light.get() {
             return Ok(());
         }
         let word = if is_light { "NORMAL" } else { "FULL" };
