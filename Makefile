@@ -6,7 +6,7 @@ help: ## list the targets
 
 up: tools ## set up, build, and serve on http://127.0.0.1:8080, with a mailbox (PORT=… for another port, WORKER=… as for plug)
 	@$(if $(WORKER),.setup/plug $(WORKER),.setup/build component)
-	@.setup/up $(if $(WORKER),target/plug/afterack.wasm)
+	@.setup/up $(if $(WORKER),$(or $(OUT),target/plug/afterack.wasm))
 
 plug: tools ## plug workers in: WORKER="one.wasm name=other.wasm" makes target/plug/afterack.wasm (FOR=spin or wasmcloud, OUT=FILE)
 	@.setup/plug $(WORKER)
@@ -26,7 +26,7 @@ wasmcloud-component: tools ## set up, and build for wasmCloud with PostgreSQL
 test: test-tools build ## set up, build, and run all tests
 	@rm -rf target/hosts
 	HISTORIES=$${HISTORIES:-20000} cargo test --locked --quiet --lib
-	cargo test --locked --quiet --test all
+	cargo test --locked --quiet --test all -- --test-threads 3
 	REUSE=1 cargo test --locked --quiet --test all -- --test-threads 4 --skip ::wash --skip ::spin --skip languages --skip readme
 	cargo test --locked --quiet --doc
 

@@ -19,8 +19,8 @@ pub fn all() {
     let (mut own, mut large, mut built_in) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..7 {
         let input = |bytes: usize| format!(r#"{{"what":"steps","steps":{STEPS},"bytes":{bytes}}}"#);
-        own.push(step(&plugged, "one", &input(8)));
-        large.push(step(&plugged, "one", &input(4096)));
+        own.push(step(&plugged, "root", &input(8)));
+        large.push(step(&plugged, "root", &input(4096)));
         built_in.push(step(&plugged, "demo", &format!(r#"{{"steps":{STEPS},"step_ms":0}}"#)));
     }
     let [own, large, built_in] = [own, large, built_in].map(Times::new);

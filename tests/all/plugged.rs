@@ -1,4 +1,5 @@
-//! Workers that are plugged in, as `tests/plug-in` is: twice in one service, as `one` and as `second-one`.
+//! Workers that are plugged in, as `tests/plug-in` is: twice in one service, as `root`, which is what a composition
+//! calls the service itself, and as `second-one`.
 
 use std::process::Command;
 use std::thread::sleep;
@@ -24,7 +25,7 @@ fn post(host: &Host, worker: &str, headers: &str, input: impl ToString) -> Respo
 
 /// The id of a new job that does this.
 fn job(host: &Host, input: &Value) -> String {
-    id(&post(host, "one", JSON, input))
+    id(&post(host, "root", JSON, input))
 }
 
 fn error(host: &Host, what: &str) -> String {
@@ -54,7 +55,7 @@ on_every_host! {
         let second = self::id(&post(&host, "second-one", JSON, json!({ "what": "remember" })));
         Client(&host).wait_for(&second, "succeeded");
         assert_eq!(Client(&host).status(&second)["worker"], "second-one");
-        assert!(post(&host, "third", JSON, "{}").problem(404).contains("demo, one, second-one"));
+        assert!(post(&host, "third", JSON, "{}").problem(404).contains("demo, root, second-one"));
         // A cancellation is seen at the next step.
         let long = job(&host, &json!({ "what": "steps", "steps": 1_000_000 }));
         Client(&host).wait_until(&long, |job| !job["progress"].is_null());
@@ -97,17 +98,17 @@ on_every_host! {
     fn a_plugged_in_worker_refuses_what_it_does_not_take_before_the_ack(kind: Kind) -> String {
         let (data, recorder) = (Folder::new(), Recorder::start());
         let host = service(kind, &data, &recorder).start();
-        let text = post(&host, "one", "Content-Type: text/plain\r\n", "x");
+        let text = post(&host, "root", "Content-Type: text/plain\r\n", "x");
         assert_eq!(text.problem(415), "Content-Type: text/plain (expected application/json)");
-        assert!(post(&host, "one", "", "{}").problem(415).contains("nothing"));
-        assert!(post(&host, "one", JSON, "{").problem(400).starts_with("invalid input: EOF"));
-        let nothing = post(&host, "one", JSON, json!({ "what": "nothing" }));
+        assert!(post(&host, "root", "", "{}").problem(415).contains("nothing"));
+        assert!(post(&host, "root", JSON, "{").problem(400).starts_with("invalid input: EOF"));
+        let nothing = post(&host, "root", JSON, json!({ "what": "nothing" }));
         assert_eq!(nothing.problem(422), "there is nothing to do");
-        let chatter = post(&host, "one", JSON, json!({ "what": "chatter" })).problem(422);
+        let chatter = post(&host, "root", JSON, json!({ "what": "chatter" })).problem(422);
         assert_eq!(chatter, "ä".repeat(500) + "…");
         // One that traps fails alone.
-        assert_eq!(post(&host, "one", JSON, json!({ "what": "trap early" })).status, 500);
-        assert_eq!(post(&host, "one", JSON, json!({ "what": "remember" })).status, 202);
+        assert_eq!(post(&host, "root", JSON, json!({ "what": "trap early" })).status, 500);
+        assert_eq!(post(&host, "root", JSON, json!({ "what": "remember" })).status, 202);
         "yes".into()
     }
 
