@@ -1,7 +1,9 @@
 //! The way from the host's call to the handler: what [`export!`](crate::export) expands to.
 
 use std::fmt::Display;
+use std::future::{Future, poll_fn};
 use std::panic;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +16,9 @@ use crate::{Ack, BODY_LIMIT, IDLE, Problem, Reply, log, reply};
 /// Makes an `async fn(Request<Bytes>, Reply) -> Result<(), E>` the component's
 /// [`wasi:http/incoming-handler`](https://github.com/WebAssembly/wasi-http/blob/main/wit/handler.wit).
 ///
-/// The handler gets the request with its whole body, and a [`Reply`](crate::Reply). `E` is anything that
+/// The handler gets the request with its whole body, and a [`Reply`](crate::Reply). The body of a GET or HEAD
+/// request that declares no length is empty: what may come all the same cannot have a meaning
+/// ([RFC 9110 §9.3.1](https://www.rfc-editor.org/rfc/rfc9110#section-9.3.1)). `E` is anything that
 /// implements `Display`. An error is logged; if nothing was answered before, the client gets a 500
 /// problem.
 ///
@@ -143,39 +147,47 @@ pub fn handle<H, E, P, G>(
         let method = request::method(&request);
         let reply = Reply::new(outparam, method.clone());
         let cleanups = reply.cleanups();
-        match read(request, method, parameters) {
+        let mut incoming = Incoming::new(request);
+        match read(&mut incoming, method, parameters) {
             Ok(request) => {
-                if let Err(error) = handler(request, reply).await {
+                let mut handler = pin!(handler(request, reply));
+                let mut incoming = Some(incoming);
+                let result = poll_fn(|cx| {
+                    let poll = handler.as_mut().poll(cx);
+                    // No sooner, since each of the host's calls for that would hold the answer up; and no later, since
+                    // its connection takes no other request before.
+                    incoming = None;
+                    poll
+                });
+                if let Err(error) = result.await {
                     log::error(format_args!("handler failed: {error:#}"));
                 }
                 cleanups.run().await;
             }
-            Err((answer, rest)) => {
+            Err((answer, is_coming)) => {
                 reply.answer(*answer).await;
-                if let Some(rest) = rest {
-                    rest.discard();
+                if is_coming {
+                    incoming.discard();
                 }
             }
         }
     });
 }
 
-/// The whole request; or the answer to one that cannot be read, and the rest of a body that is too large.
+/// The whole request; or the answer to one that cannot be read, and whether more of a body that is too large is coming.
 fn read<G>(
-    request: IncomingRequest,
+    incoming: &mut Incoming,
     method: Method,
     Parameters { limit, limits, idle, patience, early }: Parameters<impl FnOnce() -> Option<G>>,
-) -> Result<Request<Bytes>, (Box<Ack>, Option<Incoming>)> {
-    let refuse = |problem: Problem, headers: &HeaderMap| Box::new(early(problem.into(), headers));
-    let head =
-        request::head(&request, method).map_err(|problem| (refuse(problem, &HeaderMap::new()), None))?;
+) -> Result<Request<Bytes>, (Box<Ack>, bool)> {
+    let refuse = |problem: Problem, headers: &HeaderMap| {
+        let is_coming = problem.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        (Box::new(early(problem.into(), headers)), is_coming)
+    };
+    let head = incoming.head(method).map_err(|problem| refuse(problem, &HeaderMap::new()))?;
     let limit = limits.map_or(limit, |limits| limits(&head));
-    let mut incoming = Incoming::new(&request);
-    match incoming.read(head.headers(), limit, idle, patience) {
+    match incoming.read(&head, limit, idle, patience) {
         Ok(body) => Ok(head.map(|()| body)),
-        Err(problem) => {
-            let is_coming = problem.status() == StatusCode::PAYLOAD_TOO_LARGE;
-            Err((refuse(problem, head.headers()), is_coming.then_some(incoming)))
-        }
+        Err(problem) => Err(refuse(problem, head.headers())),
     }
 }

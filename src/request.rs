@@ -26,11 +26,13 @@ const DISCARD: u64 = 16 * 1024 * 1024;
 /// The most bytes asked for in one read.
 const READ: u64 = 64 * 1024;
 
-/// A request body that is being read. Dropping it tells the host that the rest is not wanted.
+/// A request as the host has it. Dropping it tells the host that what is not read is not wanted.
 pub(crate) struct Incoming {
-    stream: InputStream,
-    // wasi:http demands that the stream is dropped before its body: the order of the fields matters.
-    _body: IncomingBody,
+    // wasi:http demands that children are dropped before their parents: the order of the fields matters.
+    /// None until it is asked for.
+    body: Option<(InputStream, IncomingBody)>,
+    fields: Fields,
+    request: IncomingRequest,
 }
 
 /// The method of a request.
@@ -50,21 +52,6 @@ pub(crate) fn method(request: &IncomingRequest) -> Method {
     }
 }
 
-/// Everything of a request but its body.
-pub(crate) fn head(request: &IncomingRequest, method: Method) -> Result<Request<()>, Problem> {
-    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let mut head = Request::new(());
-    *head.method_mut() = method;
-    // The origin form (RFC 9112 §3.2.1): the authority is in the `host` header.
-    let path = request.path_with_query().unwrap_or_else(|| "/".into());
-    *head.uri_mut() =
-        Uri::from_maybe_shared(path).map_err(|error| bad(format!("invalid request path: {error}")))?;
-    *head.headers_mut() = headers(&request.headers()).map_err(|name| {
-        bad(format!("invalid request header `{name}`: character not allowed in its name or value"))
-    })?;
-    Ok(head)
-}
-
 fn headers(fields: &Fields) -> Result<HeaderMap, String> {
     let entries = fields.entries();
     let mut headers = HeaderMap::with_capacity(entries.len());
@@ -78,14 +65,37 @@ fn headers(fields: &Fields) -> Result<HeaderMap, String> {
 }
 
 impl Incoming {
-    /// Begins to read the body of `request`.
-    pub(crate) fn new(request: &IncomingRequest) -> Incoming {
-        let body = request.consume().expect("a request's body is consumed once, here");
-        let stream = body.stream().expect("a body's stream is taken once, here");
-        Incoming { stream, _body: body }
+    pub(crate) fn new(request: IncomingRequest) -> Incoming {
+        Incoming { body: None, fields: request.headers(), request }
+    }
+
+    fn stream(&mut self) -> &InputStream {
+        let (stream, _) = self.body.get_or_insert_with(|| {
+            let body = self.request.consume();
+            body.and_then(|body| Ok((body.stream()?, body))).expect("a request's body is taken once, here")
+        });
+        stream
+    }
+
+    /// Everything of it but its body.
+    pub(crate) fn head(&self, method: Method) -> Result<Request<()>, Problem> {
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+        let mut head = Request::new(());
+        *head.method_mut() = method;
+        // The origin form (RFC 9112 §3.2.1): the authority is in the `host` header.
+        let path = self.request.path_with_query().unwrap_or_else(|| "/".into());
+        *head.uri_mut() =
+            Uri::from_maybe_shared(path).map_err(|error| bad(format!("invalid request path: {error}")))?;
+        *head.headers_mut() = headers(&self.fields).map_err(|name| {
+            bad(format!("invalid request header `{name}`: character not allowed in its name or value"))
+        })?;
+        Ok(head)
     }
 
     /// Reads the body to its end. `idle` is in milliseconds.
+    ///
+    /// A GET or HEAD request that declares no length is taken to have none: to look is a third of what reading a
+    /// request takes.
     ///
     /// # Errors
     /// The problem to answer: 413 if the body is longer than `limit` bytes, 400 if it was cut off, 408 if
@@ -93,7 +103,7 @@ impl Incoming {
     /// until the upload has ended.
     pub(crate) fn read<G>(
         &mut self,
-        headers: &HeaderMap,
+        head: &Request<()>,
         limit: u64,
         idle: u64,
         patience: impl FnOnce() -> Option<G>,
@@ -102,7 +112,10 @@ impl Incoming {
             let detail = format!("request body too large: {size} bytes (limit {limit})");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
         };
-        let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let declared = head.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if declared.is_none() && matches!(*head.method(), Method::GET | Method::HEAD) {
+            return Ok(Bytes::new());
+        }
         if let Some(declared) = declared.filter(|declared: &u64| *declared > limit) {
             return Err(too_large(declared.to_string()));
         }
@@ -111,7 +124,7 @@ impl Incoming {
         let mut patience = Some(patience);
         let mut _guard = None;
         loop {
-            match self.stream.read(READ) {
+            match self.stream().read(READ) {
                 // Nothing yet: only `Closed` is the end.
                 Ok(chunk) if chunk.is_empty() => {
                     let now = now();
@@ -147,11 +160,11 @@ impl Incoming {
     ///
     /// A host resets a connection whose request is not read, and a client whose connection is reset while
     /// it sends does not get to read why it was refused.
-    pub(crate) fn discard(self) {
+    pub(crate) fn discard(mut self) {
         let (begun, mut read) = (now(), 0);
         while read < DISCARD {
             let left = LINGER.saturating_sub(now() - begun);
-            match self.stream.read(READ) {
+            match self.stream().read(READ) {
                 Ok(_) if left == 0 => break,
                 Ok(chunk) if chunk.is_empty() => self.wait(left),
                 Ok(chunk) => read += chunk.len() as u64,
@@ -162,9 +175,9 @@ impl Incoming {
 
     /// Waits for the next bytes, but for no longer than `limit`, in milliseconds. Nothing else of this
     /// instance has to run meanwhile.
-    fn wait(&self, limit: u64) {
+    fn wait(&mut self, limit: u64) {
         let limit = monotonic_clock::subscribe_duration(limit * 1_000_000);
-        poll(&[&self.stream.subscribe(), &limit]);
+        poll(&[&self.stream().subscribe(), &limit]);
     }
 }
 

@@ -31,6 +31,26 @@ on_every_host! {
         "yes".into()
     }
 
+    /// RFC 9110 §9.3.1: it cannot have a meaning. It is no request either, and who uses the connection next does not
+    /// wait for a continuation.
+    fn a_get_whose_body_declares_no_length_is_answered_without_it(kind: Kind) -> String {
+        let (host, recorder) = guest(kind);
+        let mut client = Connection::open(host.address);
+        client.send("GET /sleeps?ms=4000&key=x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+        client.send("5\r\n12345\r\n");
+        assert_eq!(client.response("GET").status, 202);
+        client.send_if_taken("0\r\n\r\nGET /echo?key=y HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        if let Some(answer) = client.try_response() {
+            assert_eq!(answer.text(), "0 bytes");
+        }
+        assert!(recorder.so_far("x").is_empty());
+        // One whose length is declared is read.
+        let mut client = Connection::open(host.address);
+        client.send("GET /echo?key=x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n12345");
+        assert_eq!(client.response("GET").text(), "5 bytes");
+        "yes".into()
+    }
+
     fn a_body_over_the_limit_is_a_413_with_both_numbers(kind: Kind) -> String {
         let (host, _recorder) = guest(kind);
         for length in [256 * 1024 + 1, 3_000_000] {
