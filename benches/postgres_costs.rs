@@ -1,5 +1,6 @@
 //! What jobs cost in PostgreSQL, by wasmCloud and, where `spin` is on PATH, by Spin.
 
+use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -134,7 +135,9 @@ fn two_hosts(kind: Kind) {
         };
         // By then a lease is over, and the slot of the first host, which has been killed, is another's.
         let (begun, first) = wait_for(JOBS as u64 / 2);
+        let before = Processors::now();
         let (end, last) = wait_for(JOBS as u64 * 9 / 10);
+        println!("10 ms jobs by {count} host(s) on {kind:?}: {}", Processors::now().since(&before));
         (last - first) as f64 / (end - begun).as_secs_f64()
     });
     println!(
@@ -143,4 +146,35 @@ fn two_hosts(kind: Kind) {
         rates[1],
         rates[1] / rates[0]
     );
+}
+
+/// What the machine's processors have done so far, in the kernel's ticks.
+struct Processors {
+    all: u64,
+    idle: u64,
+    database: u64,
+}
+
+impl Processors {
+    fn now() -> Processors {
+        // proc_stat(5): user, nice, system, idle, iowait, …; of a process, its name is the 2nd field, and its time the
+        // 14th and 15th.
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let numbers = |line: &str| line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let all: Vec<u64> = numbers(read("/proc/stat").lines().next().unwrap_or_default());
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let database = processes.filter_map(|process| {
+            let line = read(process.path().join("stat").to_str()?);
+            let fields: Vec<&str> = line.split_once("(postgres) ")?.1.split(' ').collect();
+            Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+        });
+        Processors { all: all.iter().sum(), idle: all[3] + all[4], database: database.sum() }
+    }
+
+    fn since(&self, before: &Processors) -> String {
+        let all = (self.all - before.all) as f64 / 100.0;
+        let [idle, database] =
+            [self.idle - before.idle, self.database - before.database].map(|ticks| ticks as f64 / all);
+        format!("all processors {:.0} % busy, {database:.0} % with the database", 100.0 - idle)
+    }
 }
