@@ -148,6 +148,7 @@ with_every_store! {
             host.wait_for_output(&format!("trace: settled {id}"));
         }
         traces.take(&host);
+        assert!(ids.iter().all(|id| traces.settled.contains(id)), "{ids:?}: {:?}", traces.settled);
         "yes".into()
     }
 

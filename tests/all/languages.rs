@@ -76,13 +76,8 @@ on_every_host! {
         let job = id(&post(&host, "links", "text/plain; charset=utf-8", links.join("\n").as_bytes()));
         let status = Client(&host).wait_until(&job, |job| job["progress"]["done"] == 4);
         assert_eq!(status["progress"]["message"], "links are asked, 2 failed");
-        // On wash it is killed amid the steps of tests/plug-in: two engines take it a minute or two at every start.
-        let host = if kind.is_wash() {
-            host
-        } else {
-            host.kill();
-            start()
-        };
+        host.kill();
+        let host = start();
         let results = output(&host, &job);
         for (number, (link, result)) in links.iter().zip(results.as_array().unwrap()).enumerate() {
             assert_eq!(result["url"], *link);
