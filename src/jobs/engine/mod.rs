@@ -477,7 +477,7 @@ impl Engine {
     /// Does what a client has asked of a job.
     fn apply(&self, job: &mut Job, ask: Ask) {
         match ask {
-            Ask::Cancel => self.end(job, State::Cancelled, None),
+            Ask::Cancel | Ask::Cancelled => self.end(job, State::Cancelled, None),
             Ask::Retry => self.begin_again(job),
         }
     }
@@ -491,8 +491,12 @@ impl Engine {
         }
         let round = found.job.run.round + u32::from(begins_again);
         self.store.ask(Mark { id, round, ask: Ask::Cancel })?;
-        // Where it is now, it is found with the mark.
-        let Some(found) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
+        // Where it is now, it is found with the mark: if it waits, whoever claims it ends it.
+        let Some(mut found) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
+        if found.place == Place::Queue && found.asked == Some(Ask::Cancel) {
+            self.store.ask(Mark { id, round, ask: Ask::Cancelled })?;
+            found.asked = Some(Ask::Cancelled);
+        }
         let state = found.state();
         match found.job.run.end {
             // It has ended meanwhile, and somebody begins it again.

@@ -94,7 +94,7 @@ pub(super) fn page(
 fn marked(store: &dyn Store, (wanted, range, most): (&Wanted, Range, usize)) -> Result<Vec<Found>> {
     let ask = match wanted.state {
         Some(State::Queued) => Ask::Retry,
-        Some(State::Cancelled) => Ask::Cancel,
+        Some(State::Cancelled) => Ask::Cancelled,
         _ => return Ok(Vec::new()),
     };
     let marks = store.marks()?.into_iter().filter(|mark| mark.ask == ask && range.has(mark.id));

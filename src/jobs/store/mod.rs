@@ -91,6 +91,9 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ask {
     Cancel,
+    /// Beside [`Cancel`](Ask::Cancel): the job has been seen to wait with it. Whoever claims it ends it, and so it
+    /// counts as cancelled from now on.
+    Cancelled,
     Retry,
 }
 
@@ -119,11 +122,15 @@ impl Found {
             // Whoever comes next begins it again.
             (Some(_), Some(Ask::Retry)) => State::Queued,
             (Some(end), _) => end.state,
-            // Whoever claims it cancels it.
-            (None, Some(Ask::Cancel)) if self.place == Place::Queue => State::Cancelled,
+            (None, Some(Ask::Cancelled)) => State::Cancelled,
             (None, _) if self.place == Place::Slot => State::Running,
             (None, _) => State::Queued,
         }
+    }
+
+    /// Whether a client has asked for its cancellation, and nobody has seen to that yet.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.asked, Some(Ask::Cancel | Ask::Cancelled))
     }
 
     /// Whether the job has ended, and is not about to begin again.
@@ -250,7 +257,7 @@ pub fn of(config: &Config, host: Rc<dyn Host>) -> Rc<dyn Store> {
 fn cancelled(store: &dyn Store) -> Result<usize> {
     let mut cancelled = 0;
     for mark in store.marks()?.into_iter().filter(|mark| mark.ask == Ask::Cancel) {
-        let waits = |found: Found| found.place == Place::Queue && found.asked == Some(Ask::Cancel);
+        let waits = |found: Found| found.place == Place::Queue && found.is_cancelled();
         cancelled += usize::from(store.find(mark.id)?.is_some_and(waits));
     }
     Ok(cancelled)
@@ -450,21 +457,25 @@ impl Ask {
     fn name(self) -> &'static str {
         match self {
             Ask::Cancel => "cancel",
+            Ask::Cancelled => "cancelled",
             Ask::Retry => "retry",
         }
     }
 
     fn parse(name: &str) -> Option<Ask> {
-        [Ask::Cancel, Ask::Retry].into_iter().find(|ask| ask.name() == name)
+        [Ask::Cancel, Ask::Cancelled, Ask::Retry].into_iter().find(|ask| ask.name() == name)
     }
 
     /// What of that which was asked of a job in this round is still to be seen to.
     fn open(run: &Run, is_asked: impl Fn(Ask) -> bool) -> Option<Ask> {
-        match (&run.end, is_asked(Ask::Cancel), is_asked(Ask::Retry)) {
-            (None, true, false) => Some(Ask::Cancel),
-            (Some(end), _, true) if end.state != State::Succeeded => Some(Ask::Retry),
-            _ => None,
-        }
+        let asks: &[Ask] = match &run.end {
+            // Who cancels a job and wants it again at once has it queued.
+            None if is_asked(Ask::Retry) => &[],
+            None => &[Ask::Cancelled, Ask::Cancel],
+            Some(end) if end.state == State::Succeeded => &[],
+            Some(_) => &[Ask::Retry],
+        };
+        asks.iter().copied().find(|ask| is_asked(*ask))
     }
 }
 
@@ -474,7 +485,7 @@ impl Mark {
         let end = run.end.as_ref().map(|end| end.state);
         self.round == run.round
             && match self.ask {
-                Ask::Cancel => end.is_none(),
+                Ask::Cancel | Ask::Cancelled => end.is_none(),
                 Ask::Retry => matches!(end, Some(State::Failed | State::Cancelled)),
             }
     }

@@ -761,9 +761,15 @@ pub fn what_was_asked_before_a_claim_is_known_after_it<F: Fixture>() {
         store.was_marked(cancel(due)).unwrap()
     };
     assert!(!is_asked(due[0]));
-    for asked in &due[1..] {
-        client.ask(cancel(*asked)).unwrap();
-        assert!(is_asked(*asked));
+    for (asked, state) in [(due[1], State::Running), (due[2], State::Cancelled)] {
+        client.ask(cancel(asked)).unwrap();
+        assert_eq!(client.find(asked.id).unwrap().unwrap().state(), State::Queued);
+        if state == State::Cancelled {
+            client.ask(Mark { ask: Ask::Cancelled, ..cancel(asked) }).unwrap();
+            assert_eq!(client.find(asked.id).unwrap().unwrap().state(), state);
+        }
+        assert!(is_asked(asked));
+        assert_eq!(client.find(asked.id).unwrap().unwrap().state(), state);
     }
 }
 
@@ -1013,7 +1019,10 @@ pub fn jobs_are_listed_by_what_clients_have_asked_of_them<F: Fixture>() {
     let queued: Vec<_> = (0..5).map(|_| put(&*store).id).collect();
     store.ask(Mark { id: failed[2], round: 0, ask: Ask::Retry }).unwrap();
     store.ask(Mark { id: failed[3], round: 1, ask: Ask::Retry }).unwrap(); // Of another round.
-    store.ask(Mark { id: queued[1], round: 0, ask: Ask::Cancel }).unwrap();
+    for ask in [Ask::Cancel, Ask::Cancelled] {
+        store.ask(Mark { id: queued[1], round: 0, ask }).unwrap();
+    }
+    store.ask(Mark { id: queued[2], round: 0, ask: Ask::Cancel }).unwrap(); // Nobody was told yet.
     let all = |state| listed(&*store, Some(state), Some("demo"));
     assert_eq!(all(State::Failed), sorted([0, 1, 3, 4].map(|n| failed[n]).to_vec()));
     let begin = [0, 2, 3, 4].map(|n| queued[n]).into_iter().chain([failed[2]]);

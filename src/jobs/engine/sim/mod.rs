@@ -36,12 +36,27 @@ struct Known {
     jobs: HashMap<Id, bool>,
     /// Those of which somebody was told that they are cancelled, or are to be.
     cancelled: HashSet<Id>,
+    /// Those of which somebody was told that they are cancelled.
+    over: HashSet<Id>,
+    /// How somebody has seen jobs to have ended since the last power cut.
+    seen: HashMap<Id, State>,
     /// How often somebody has begun each of them again.
     retried: HashMap<Id, u32>,
     /// How often somebody has begun all of them again that had failed, or were cancelled.
     retried_all: u32,
+    /// The rounds after which they begin again, as somebody was told.
+    again: HashMap<Id, u32>,
     /// Those that somebody has removed.
     purged: HashSet<Id>,
+    /// Those of which he was told that they are.
+    gone: HashSet<Id>,
+}
+
+impl Known {
+    fn begins_again(&mut self, id: Id, round: u32) {
+        let last = self.again.entry(id).or_default();
+        *last = round.max(*last);
+    }
 }
 
 fn config() -> Config {
@@ -122,6 +137,24 @@ impl History {
                 let is_purged = known.lock().unwrap().purged.contains(&id);
                 assert!(is_purged, "job {id} is out of reach");
             };
+            let look = |id| {
+                let (is_gone, before) = {
+                    let known = known.lock().unwrap();
+                    let over = known.over.contains(&id).then_some(State::Cancelled);
+                    (known.gone.contains(&id), over.or(known.seen.get(&id).copied()))
+                };
+                let Ok(found) = store.find(id) else { return };
+                let Some(found) = found else { return unknown(id) };
+                assert!(!is_gone, "job {id} was removed, and is there");
+                let (mut known, state) = (known.lock().unwrap(), found.state());
+                if known.retried.contains_key(&id) || known.retried_all > 0 {
+                    return;
+                }
+                assert!(before.is_none_or(|before| before == state), "job {id} was {before:?}, and is {state:?}");
+                if state.is_end() {
+                    known.seen.insert(id, state);
+                }
+            };
             // An error is a 503. Who dies before he hears of what he asks may have been heard.
             match (what, id) {
                 (0, Some(id)) => {
@@ -130,6 +163,10 @@ impl History {
                         Ok(Cancelled::Yes(state)) => {
                             let is_right = [State::Queued, State::Running, State::Cancelled].contains(&state);
                             assert!(is_right, "{state:?}");
+                            if state == State::Cancelled {
+                                known.lock().unwrap().over.insert(id);
+                                (0..4).for_each(|_| look(id)); // While others go on.
+                            }
                         }
                         Ok(Cancelled::TooLate(state)) => assert!(state.is_end(), "{state:?}"),
                         Ok(Cancelled::Unknown) => unknown(id),
@@ -138,16 +175,20 @@ impl History {
                 }
                 (1, Some(id)) => {
                     *known.lock().unwrap().retried.entry(id).or_default() += 1;
-                    if let Ok(Retried::Unknown) = engine.retry(id) {
-                        unknown(id);
+                    let round = store.find(id).ok().flatten().map_or(0, |found| found.job.run.round);
+                    match engine.retry(id) {
+                        Ok(Retried::Yes) => known.lock().unwrap().begins_again(id, round),
+                        Ok(Retried::Unknown) => unknown(id),
+                        Ok(Retried::No(_)) | Err(_) => {}
                     }
                 }
-                (2, Some(id)) if matches!(store.find(id), Ok(None)) => unknown(id),
+                (2, Some(id)) => look(id),
                 (4, Some(id)) => {
                     known.lock().unwrap().purged.insert(id);
                     match engine.purge(id) {
                         Ok(Purged::Yes) => {
-                            assert!(!matches!(store.find(id), Ok(Some(_))), "job {id} is still there");
+                            known.lock().unwrap().gone.insert(id);
+                            look(id);
                         }
                         Ok(Purged::No(_)) => drop(known.lock().unwrap().purged.remove(&id)),
                         Ok(Purged::Unknown) | Err(_) => {}
@@ -156,7 +197,15 @@ impl History {
                 (5, _) => {
                     known.lock().unwrap().retried_all += 1;
                     let state = [State::Failed, State::Cancelled][sim.random() as usize % 2];
-                    let _ = engine.retry_all(&Wanted { state: Some(state), worker: Some("demo".into()) });
+                    let wanted = Wanted { state: Some(state), worker: Some("demo".into()) };
+                    let jobs = store.list(&wanted, Range::After(None), usize::MAX).unwrap_or_default();
+                    if engine.retry_all(&wanted).is_ok() {
+                        let mut known = known.lock().unwrap();
+                        // One that only is to be cancelled has not ended yet.
+                        for found in jobs.iter().filter(|found| found.job.run.end.is_some()) {
+                            known.begins_again(found.job.id, found.job.run.round);
+                        }
+                    }
                 }
                 (6, _) => {
                     let state = State::ALL.get(sim.random() as usize % 6).copied();
@@ -245,6 +294,7 @@ impl History {
                     assert!(!listed.contains(id), "job {id} is listed and is not there");
                     continue;
                 };
+                assert!(!known.gone.contains(id), "job {id} was removed");
                 assert!(listed.contains(id), "job {id} is not listed");
                 assert!(
                     list(&*store, Some(found.state())).unwrap().contains(id),
@@ -253,6 +303,9 @@ impl History {
                 let retries = known.retried.get(id).map_or(0, |count| *count) + known.retried_all;
                 let round = found.job.run.round;
                 assert!(round <= retries, "job {id} has begun again {round} times, and not {retries}");
+                if let Some(last) = known.again.get(id) {
+                    assert!(round > *last, "job {id} was to begin again after round {last}");
+                }
                 let state = found.state();
                 let (cancelled, retried) = (known.cancelled.contains(id), retries > 0);
                 let is_right = match state {
@@ -431,6 +484,7 @@ fn history(seed: u64, cuts: bool, is_shown: bool) {
                 history.run(0);
                 world.note(|| "the power is cut".into());
                 history.disk.cut(&mut choose);
+                history.known.lock().unwrap().seen.clear();
             }
             14 if choose(5) == 0 => {
                 // A host dies amid a burst, and two others come together to what it has left.

@@ -105,17 +105,27 @@ impl<F: Folder> Files<F> {
         Ok(trees)
     }
 
-    /// Records that all jobs that are wanted are to begin again: how many there are now.
+    /// Records that all jobs that are wanted are to begin again: how many there are now. Those are listed like this
+    /// after a power cut, too, and so they are found.
     pub fn note_retry(&self, wanted: &Wanted) -> Result<usize> {
-        let mut count = 0;
+        let (mut count, mut synced) = (0, String::new());
         for tree in self.trees(wanted)? {
             let mut walk = Walk::new(tree, true, None);
-            while let Some((_, name)) = walk.next(self)? {
+            while let Some((path, name)) = walk.next(self)? {
                 count += usize::from(Id::parse(&name).is_some());
+                let (folder, _) = path.rsplit_once('/').expect("a name in a tree is in a folder");
+                if synced != folder {
+                    match self.sync(folder) {
+                        Ok(()) | Err(StoreError::Lost) => synced = folder.to_owned(),
+                        Err(error) => return Err(error),
+                    }
+                }
             }
         }
         let wanted = serde_json::to_vec(wanted).expect("a struct with plain fields");
-        self.create(&format!("retries/{}", self.token()), &wanted, true)?;
+        // Who looks here at this moment finds all of it, or nothing.
+        self.write(&format!("retries/{}", self.token()), &wanted, true)?;
+        self.sync("retries")?;
         Ok(count)
     }
 
