@@ -46,7 +46,7 @@ const TABLES: &[&str] = &[
         grp TEXT,
         worker TEXT NOT NULL,
         head TEXT NOT NULL,
-        key TEXT UNIQUE,
+        key TEXT,
         size BIGINT NOT NULL,
         body BYTEA NOT NULL)",
     "CREATE TABLE afterack_runs (
@@ -68,6 +68,7 @@ const TABLES: &[&str] = &[
         step_bytes BYTEA)",
     "CREATE TABLE afterack_steps (
         id TEXT NOT NULL, number BIGINT NOT NULL, head TEXT NOT NULL, bytes BYTEA, PRIMARY KEY (id, number))",
+    "CREATE UNIQUE INDEX afterack_keys ON afterack_jobs (key) WHERE key IS NOT NULL",
     "CREATE INDEX afterack_queue ON afterack_runs (kind, waits, due, id)
         WHERE owner IS NULL AND due IS NOT NULL",
     "CREATE INDEX afterack_claims ON afterack_runs (owner, kind, id) WHERE owner IS NOT NULL",
