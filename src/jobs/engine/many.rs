@@ -86,9 +86,9 @@ impl Engine {
         while self.host.elapsed() < until {
             let found = self.store.list(&retry.wanted, Range::After(retry.after), READ)?;
             if found.is_empty() {
-                return self.store.note_retried(&retry, None);
+                return self.store.forget_retry(&retry);
             }
-            let (mut is_late, mut result) = (false, Ok(()));
+            let (mut last, mut is_late, mut result) = (None, false, Ok(()));
             for found in found {
                 is_late = match self.retry_one(slot, &retry, &found) {
                     Ok(is_seen_to) => !is_seen_to,
@@ -100,13 +100,16 @@ impl Engine {
                 if is_late {
                     break; // What was not done now is done later.
                 }
-                retry.after = Some(found.job.id);
+                last = Some(found.job.id);
                 is_late = self.host.elapsed() >= until;
                 if is_late {
                     break;
                 }
             }
-            self.store.note_retried(&retry, retry.after)?;
+            if let Some(last) = last {
+                retry.after = Some(last);
+                self.store.note_retried(&retry, last)?;
+            }
             result?;
             if is_late {
                 break;

@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use super::drain::Drain;
 use super::lanes::Lanes;
+#[cfg(test)]
+use super::sim::tell_target;
 use super::{Engine, LONGEST_TELL};
 use crate::jobs::fault;
 use crate::jobs::job::{Job, TellState};
+#[cfg(not(test))]
+use crate::jobs::notify::tell as tell_target;
 use crate::jobs::notify::{self, Untold};
 use crate::jobs::store::{Ask, Due, Kind, Mark, Result};
 use crate::log;
@@ -32,7 +36,7 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
         if tell.state == TellState::Waiting && tell.due <= now && !begins_again {
             let (told, uri) = (told.clone(), uri.clone());
             let now = engine.clock.now();
-            lanes.push(async move { (index, notify::tell(&told, index, &uri, &engine.config, now).await) });
+            lanes.push(async move { (index, tell_target(&told, index, &uri, &engine.config, now).await) });
         }
     }
     while !lanes.is_empty() && !begins_again {

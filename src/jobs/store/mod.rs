@@ -316,8 +316,11 @@ pub trait Store {
     /// What of that has not been seen to yet.
     fn retries(&self) -> Result<Vec<RetryAll>>;
 
-    /// Notes that it has come to this job; or to the end, if there is none.
-    fn note_retried(&self, retry: &RetryAll, after: Option<Id>) -> Result<()>;
+    /// Notes that it has come to this job.
+    fn note_retried(&self, retry: &RetryAll, last: Id) -> Result<()>;
+
+    /// All of it has been seen to.
+    fn forget_retry(&self, retry: &RetryAll) -> Result<()>;
 
     /// Removes a job that has ended, with all there is of it, if it is still as it was found: whether it was.
     /// Whoever is just telling of its end has lost it.

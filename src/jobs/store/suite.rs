@@ -1056,11 +1056,11 @@ pub fn all_that_are_to_begin_again_are_counted_and_known_until_that_is_done<F: F
     let first = retries.iter().find(|retry| retry.wanted == of(State::Failed, None)).unwrap();
     assert_eq!(first.after, None);
     let id = done(&*store, &slot);
-    store.note_retried(first, Some(id)).unwrap();
+    store.note_retried(first, id).unwrap();
     let retries = fixture.store().retries().unwrap();
     assert_eq!(retries.iter().find(|retry| retry.name == first.name).unwrap().after, Some(id));
     for retry in retries {
-        store.note_retried(&retry, None).unwrap();
+        store.forget_retry(&retry).unwrap();
     }
     assert!(fixture.store().retries().unwrap().is_empty());
     assert_eq!(fixture.leftovers(), 0);

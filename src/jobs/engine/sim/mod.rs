@@ -1,10 +1,11 @@
 //! Histories: hosts that share a store and stop, die, come back late or have wrong clocks, while clients
-//! post, cancel, retry, list and remove. Whatever happens, the store's and the engine's promises hold.
+//! post, cancel, retry, list and remove, and targets are told, or not. Whatever happens, the store's and the engine's promises hold.
 //!
 //! `SEED=7` runs one history again, `HISTORIES=100000` says how many there are.
 
 mod world;
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::panic::catch_unwind;
 use std::rc::Rc;
@@ -17,12 +18,14 @@ use futures_lite::future;
 use super::{Cancelled, Engine, Purged, Retried};
 use crate::jobs::config::Config;
 use crate::jobs::host::Host;
-use crate::jobs::job::{Id, Input, State};
+use crate::jobs::job::{self, Id, Input, State, TellState};
+use crate::jobs::notify::{self, Untold};
 use crate::jobs::options::{Delay, Group};
 use crate::jobs::store::model::{Disk, random};
 use crate::jobs::store::{Put, Range, Store, StoreError, Wanted};
+use crate::jobs::time::Time;
 use crate::jobs::worker::{Checkpoint, Failure, Job, Next, Output, Worker, Workers, demo};
-use world::{Results, World};
+use world::{Results, Telling, World};
 
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -79,6 +82,10 @@ struct History {
     settled: HashMap<Id, usize>,
     /// How often each job's instance was lost.
     lost: HashMap<Id, usize>,
+    /// The most targets that a job has.
+    targets: u64,
+    /// How often the power was cut.
+    cuts: usize,
 }
 
 impl History {
@@ -90,6 +97,8 @@ impl History {
             stored: HashMap::new(),
             settled: HashMap::new(),
             lost: HashMap::new(),
+            targets: 2,
+            cuts: 0,
         }
     }
 
@@ -100,6 +109,7 @@ impl History {
         let delay = Delay::new(Duration::from_secs(delay)).expect("a short delay");
         let fails = input.contains("failures\":9");
         let body = input.as_bytes().to_vec();
+        let targets = self.world.random(self.targets + 1) as usize;
         self.world.invoke(host, &self.disk, move |store, sim| {
             let id = Id::new(&*sim);
             let size = body.len();
@@ -108,7 +118,8 @@ impl History {
             }
             let worker = String::from_utf8(body.clone()).ok().filter(|name| !name.starts_with('{'));
             let worker = worker.unwrap_or_else(|| "demo".into());
-            let input = Input { worker, key, body, size, group, delay, ..Input::default() };
+            let notify = vec!["mailto:somebody@example.org".to_owned(); targets];
+            let input = Input { worker, key, body, size, group, delay, notify, ..Input::default() };
             let own = match store.put(id, &input, usize::MAX, sim.wall()) {
                 Ok(Put::New) => Some(id),
                 Ok(Put::Known(same)) => {
@@ -283,7 +294,8 @@ impl History {
         for (path, _) in self.disk.files() {
             self.world.note(|| format!("there is {path}"));
         }
-        let (known, lost) = (self.known.clone(), self.lost.clone());
+        let (known, lost, world) = (self.known.clone(), self.lost.clone(), self.world.clone());
+        let cuts = self.cuts;
         self.world.invoke(host, &self.disk, move |store, _| {
             let known = known.lock().unwrap();
             // After a power cut, who reads all of them has put right what was wrong.
@@ -316,6 +328,19 @@ impl History {
                     State::Queued | State::Running => false,
                 };
                 assert!(is_right, "job {id} is {state:?}; it fails: {fails}, cancelled: {cancelled}");
+                let told = world.told().lock().unwrap();
+                for (index, tell) in found.job.run.tells.iter().enumerate() {
+                    let telling = told.get(&(*id, round, index));
+                    let is_right = telling.is_some_and(|telling| match tell.state {
+                        TellState::Waiting => false,
+                        TellState::Delivered => telling.count > 0,
+                        TellState::Failed => telling.is_refused,
+                    });
+                    assert!(is_right, "job {id}: {tell:?}, and of target {index}: {telling:?}");
+                    // Who dies after telling and before storing that tells again.
+                    let most = 1 + lost.get(id).copied().unwrap_or_default() + cuts;
+                    assert!(telling.is_none_or(|telling| telling.count <= most), "job {id}: {telling:?}");
+                }
             }
             let counts = store.counts().unwrap();
             assert_eq!((counts.waiting, counts.running, counts.untold, counts.drains), (0, 0, 0, 0));
@@ -355,7 +380,38 @@ fn engine(store: Rc<dyn Store>, sim: Rc<world::SimHost>) -> Engine {
     }));
     workers.add(Worker::stepwise("stepwise", move |job| stepwise(job, &results)));
     let config = Config { lanes: sim.lanes(), ..config() };
+    HOST.set(Some(sim.clone()));
     Engine::new(store, Rc::new(config), Rc::new(workers), sim)
+}
+
+thread_local! {
+    /// The host of this invocation.
+    static HOST: RefCell<Option<Rc<world::SimHost>>> = const { RefCell::new(None) };
+}
+
+/// Tells a target, which takes a while, and then may not have heard, or may not want to.
+pub async fn tell_target(job: &job::Job, index: usize, uri: &str, config: &Config, now: Time) -> Result<(), Untold> {
+    let Some(host) = HOST.with_borrow(Option::clone) else {
+        return notify::tell(job, index, uri, config, now).await;
+    };
+    let end = job.run.end.clone().expect("nobody is told before the end");
+    host.sleep(Duration::from_millis(host.random() % 400)).await;
+    let failed = |is_temporary| Err(Untold { error: "not heard".into(), is_temporary, delay: None });
+    let mut told = host.told().lock().unwrap();
+    let telling = Telling { end: end.clone(), count: 0, is_refused: false };
+    let telling = told.entry((job.id, job.run.round, index)).or_insert(telling);
+    assert_eq!(telling.end, end, "job {} has ended in another way", job.id);
+    match host.random() % 8 {
+        0 => failed(true),
+        1 => {
+            telling.is_refused = true;
+            failed(false)
+        }
+        _ => {
+            telling.count += 1;
+            Ok(())
+        }
+    }
 }
 
 /// How often a step has worked.
@@ -484,6 +540,7 @@ fn history(seed: u64, cuts: bool, is_shown: bool) {
                 history.run(0);
                 world.note(|| "the power is cut".into());
                 history.disk.cut(&mut choose);
+                history.cuts += 1;
                 history.known.lock().unwrap().seen.clear();
             }
             14 if choose(5) == 0 => {
@@ -568,6 +625,7 @@ fn whatever_a_power_cut_leaves_no_job_is_lost_or_done_twice() {
 fn who_lives_keeps_his_slot_however_slow_the_disk_is() {
     for seed in 0..16 {
         let mut history = History::new(seed, false);
+        history.targets = 0;
         let world = history.world.clone();
         let _log = LogOnPanic(world.clone());
         world.set_speed(64, Duration::ZERO);

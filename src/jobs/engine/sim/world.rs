@@ -20,7 +20,7 @@ use super::LEASE;
 use crate::jobs::engine::watch::SILENCE;
 use crate::jobs::fault::TRACER;
 use crate::jobs::host::{Host, Sleep};
-use crate::jobs::job::Id;
+use crate::jobs::job::{End, Id};
 use crate::jobs::store::Dir;
 use crate::jobs::store::model::{Disk, Model, random, run_in};
 use crate::jobs::time::Time;
@@ -41,9 +41,22 @@ pub struct Trace {
 /// What steps have given first.
 pub type Results = Mutex<HashMap<(String, u32), u64>>;
 
+/// What a target has heard of one end of a job: by the job, its round and the target's index.
+pub type Told = Mutex<HashMap<(Id, u32, usize), Telling>>;
+
+#[derive(Debug)]
+pub struct Telling {
+    pub end: End,
+    /// How often it has heard of it.
+    pub count: usize,
+    /// It does not want to.
+    pub is_refused: bool,
+}
+
 /// The world that threads share.
 pub struct World {
     results: Arc<Results>,
+    told: Arc<Told>,
     state: Mutex<State>,
     /// Nobody runs any more, for now.
     rest: Condvar,
@@ -140,7 +153,13 @@ impl World {
             log: is_shown.then(Vec::new),
             panics: Vec::new(),
         };
-        Arc::new(World { results: Arc::default(), state: Mutex::new(state), rest: Condvar::new() })
+        let (results, told) = Default::default();
+        Arc::new(World { results, told, state: Mutex::new(state), rest: Condvar::new() })
+    }
+
+    /// What targets have heard.
+    pub fn told(&self) -> &Told {
+        &self.told
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -471,6 +490,10 @@ impl SimHost {
 
     pub fn results(&self) -> Arc<Results> {
         self.world.results.clone()
+    }
+
+    pub fn told(&self) -> &Told {
+        self.world.told()
     }
 
     /// Runs a future to its end.

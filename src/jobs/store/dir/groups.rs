@@ -82,11 +82,12 @@ impl<F: Folder> Dir<F> {
         self.settle(group, Some((id, from)))
     }
 
-    /// Queues a job that has joined its group, or parks it if it is another one's turn. Its name, its number and its
-    /// turn are synced. [`StoreError::Lost`] if whoever has given it its turn has moved it.
+    /// Queues a job that has joined its group, or parks it if it is another one's turn. Its name, its number and the
+    /// turn that it has taken are synced. [`StoreError::Lost`] if it was moved because it was given its turn.
     pub fn queue_in_turn(&self, from: &str, due: Due, group: &Group) -> Result<()> {
         let group = &group.digest();
-        if !self.has_turn(group, due.id)? {
+        // A turn that was handed over to a job with a number is to be synced before that moves.
+        if !self.has_turn(group, due.id)? || self.has_number(group, due.id)? {
             self.settle(group, None)?;
         }
         match self.has_turn(group, due.id)? {

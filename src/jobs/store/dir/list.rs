@@ -145,16 +145,15 @@ impl<F: Folder> Files<F> {
         Ok(retries)
     }
 
-    pub fn note_retried(&self, retry: &RetryAll, after: Option<Id>) -> Result<()> {
+    pub fn note_retried(&self, retry: &RetryAll, last: Id) -> Result<()> {
+        self.write(&format!("retries/{}.after", retry.name), last.to_string().as_bytes(), false)
+    }
+
+    pub fn forget_retry(&self, retry: &RetryAll) -> Result<()> {
         let path = format!("retries/{}", retry.name);
-        match after {
-            Some(id) => self.write(&format!("{path}.after"), id.to_string().as_bytes(), false),
-            None => {
-                self.remove_if_any(&format!("{path}.after"))?;
-                self.remove_if_any(&path)?;
-                self.sync("retries") // No power cut brings it back.
-            }
-        }
+        self.remove_if_any(&format!("{path}.after"))?;
+        self.remove_if_any(&path)?;
+        self.sync("retries") // No power cut brings it back.
     }
 }
 

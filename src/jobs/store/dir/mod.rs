@@ -571,8 +571,12 @@ impl<F: Folder> Store for Dir<F> {
         self.files.retries()
     }
 
-    fn note_retried(&self, retry: &RetryAll, after: Option<Id>) -> Result<()> {
-        self.files.note_retried(retry, after)
+    fn note_retried(&self, retry: &RetryAll, last: Id) -> Result<()> {
+        self.files.note_retried(retry, last)
+    }
+
+    fn forget_retry(&self, retry: &RetryAll) -> Result<()> {
+        self.files.forget_retry(retry)
     }
 
     fn purge(&self, found: &Found, keep: Duration) -> Result<bool> {

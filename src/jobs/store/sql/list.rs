@@ -4,7 +4,7 @@ use super::rows::{failed, id, input, number_of, read_all, run_of};
 use super::{Database, Row, Sql, Value};
 use crate::jobs::job::{Id, Job, State};
 use crate::jobs::store::list::page;
-use crate::jobs::store::{Ask, Found, Kind, Mark, Place, Range, Result, RetryAll, StoreError, Wanted};
+use crate::jobs::store::{Ask, Found, Kind, Mark, Place, Range, Result, StoreError, Wanted};
 
 /// What `ended` is for jobs that are wanted: the state, or nothing as long as they have not ended.
 fn ended(state: State) -> &'static str {
@@ -123,20 +123,6 @@ impl<D: Database> Sql<D> {
         self.survey.borrow_mut().retries = None;
         self.run("noting what is to begin again", statement, &parameters)?;
         Ok(count as usize)
-    }
-
-    pub(super) fn note_retried_by(&self, retry: &RetryAll, after: Option<Id>) -> Result<()> {
-        let name = Value::from(retry.name.as_str());
-        self.survey.borrow_mut().retries = None;
-        let doing = "noting what has begun again";
-        match after {
-            Some(id) => {
-                let statement = "UPDATE afterack_retries SET reached = $1 WHERE name = $2";
-                self.run(doing, statement, &[id.to_string().into(), name])
-            }
-            None => self.run(doing, "DELETE FROM afterack_retries WHERE name = $1", &[name]),
-        }
-        .map(drop)
     }
 
     /// Removes a job that has ended. One that was about to be counted is counted.

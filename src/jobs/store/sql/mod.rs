@@ -369,8 +369,17 @@ impl<D: Database> Store for Sql<D> {
         self.surveyed(|survey| survey.retries.take())
     }
 
-    fn note_retried(&self, retry: &RetryAll, after: Option<Id>) -> Result<()> {
-        self.note_retried_by(retry, after)
+    fn note_retried(&self, retry: &RetryAll, last: Id) -> Result<()> {
+        self.survey.borrow_mut().retries = None;
+        let statement = "UPDATE afterack_retries SET reached = $1 WHERE name = $2";
+        let parameters = [last.to_string().into(), retry.name.as_str().into()];
+        self.run("noting what has begun again", statement, &parameters).map(drop)
+    }
+
+    fn forget_retry(&self, retry: &RetryAll) -> Result<()> {
+        self.survey.borrow_mut().retries = None;
+        let statement = "DELETE FROM afterack_retries WHERE name = $1";
+        self.run("noting what has begun again", statement, &[retry.name.as_str().into()]).map(drop)
     }
 
     fn purge(&self, found: &Found, _: Duration) -> Result<bool> {

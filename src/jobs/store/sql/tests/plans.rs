@@ -102,8 +102,8 @@ pub fn exercise(store: &dyn Store) {
     list_all(store);
     let wanted = Wanted { state: Some(State::Failed), worker: Some("other".into()) };
     assert_eq!(store.retry_all(&wanted).unwrap(), 0);
-    store.note_retried(&store.retries().unwrap()[0], Some(job.id)).unwrap();
-    store.note_retried(&store.retries().unwrap()[0], None).unwrap();
+    store.note_retried(&store.retries().unwrap()[0], job.id).unwrap();
+    store.forget_retry(&store.retries().unwrap()[0]).unwrap();
     assert!(store.purge(&store.find(job.id).unwrap().unwrap(), KEEP).unwrap());
     let seen = Holding::Held(slot.sign.clone());
     let slot = store.enter(slot.role, &seen).unwrap().unwrap();
