@@ -18,6 +18,9 @@ use crate::jobs::notify::{self, Untold};
 use crate::jobs::store::{Ask, Due, Kind, Mark, Result};
 use crate::log;
 
+/// After so many attempts it is late, if a clock says so: with an hour between two of them that is eight days.
+const OFTEN: u32 = 200;
+
 /// How long telling goes on before somebody looks whether the job is to begin again.
 const GLANCE: Duration = Duration::from_secs(1);
 
@@ -80,7 +83,10 @@ fn note(engine: &Engine, job: &mut Job, index: usize, result: std::result::Resul
     let backoff = engine.backoff(tell.attempts, &(*engine.config.backoff.start()..=LONGEST_TELL));
     let wait = backoff.max(delay.unwrap_or_default());
     tell.due = now + wait;
-    if is_temporary && tell.due <= finished + engine.config.notify_for {
+    // A clock that has just leapt gives up nothing.
+    let is_late = tell.due > finished + engine.config.notify_for
+        && (engine.clock.is_steady() || tell.attempts > OFTEN);
+    if is_temporary && !is_late {
         log::error(format_args!("job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis()));
     } else {
         tell.state = TellState::Failed;
