@@ -55,7 +55,7 @@ hosts: test ## run the tests and write what each host does into docs/hosts.md
 bench: build ## measure: ratios in one run (ONLY=throughput for that one)
 	cargo bench --quiet --bench hosts -- $(ONLY)
 
-simulate: ## run histories of hosts that die (HISTORIES=… for more or fewer than 50000 of each kind, SEED=… for one)
+simulate: ## run histories of hosts that die (HISTORIES=… for more or fewer than 50000 of each kind on disks, SEED=… for one)
 	HISTORIES=$${HISTORIES:-50000} cargo test --locked --lib -- whatever_
 
 soak: test-tools build ## kill hosts under load for 500 rounds (SOAK=… for more or fewer)

@@ -164,7 +164,8 @@ pub fn handle<H, E, P, G>(
                 }
                 cleanups.run().await;
             }
-            Err((answer, is_coming)) => {
+            Err(answer) => {
+                let is_coming = answer.status == StatusCode::PAYLOAD_TOO_LARGE;
                 reply.answer(*answer).await;
                 if is_coming {
                     incoming.discard();
@@ -174,16 +175,13 @@ pub fn handle<H, E, P, G>(
     });
 }
 
-/// The whole request; or the answer to one that cannot be read, and whether more of a body that is too large is coming.
+/// The whole request; or the answer to one that cannot be read.
 fn read<G>(
     incoming: &mut Incoming,
     method: Method,
     Parameters { limit, limits, idle, patience, early }: Parameters<impl FnOnce() -> Option<G>>,
-) -> Result<Request<Bytes>, (Box<Ack>, bool)> {
-    let refuse = |problem: Problem, headers: &HeaderMap| {
-        let is_coming = problem.status() == StatusCode::PAYLOAD_TOO_LARGE;
-        (Box::new(early(problem.into(), headers)), is_coming)
-    };
+) -> Result<Request<Bytes>, Box<Ack>> {
+    let refuse = |problem: Problem, headers: &HeaderMap| Box::new(early(problem.into(), headers));
     let head = incoming.head(method).map_err(|problem| refuse(problem, &HeaderMap::new()))?;
     let limit = limits.map_or(limit, |limits| limits(&head));
     match incoming.read(&head, limit, idle, patience) {

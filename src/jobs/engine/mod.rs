@@ -484,18 +484,20 @@ impl Engine {
 
     /// Cancels a job.
     pub fn cancel(&self, id: Id) -> Result<Cancelled> {
-        let Some(found) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
+        let Some(mut found) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
         let begins_again = found.asked == Some(Ask::Retry);
         if found.job.run.end.is_some() && !begins_again {
             return Ok(Cancelled::TooLate(found.state()));
         }
         let round = found.job.run.round + u32::from(begins_again);
-        self.store.ask(Mark { id, round, ask: Ask::Cancel })?;
-        // Where it is now, it is found with the mark: if it waits, whoever claims it ends it.
-        let Some(mut found) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
-        if found.place == Place::Queue && found.asked == Some(Ask::Cancel) {
-            self.store.ask(Mark { id, round, ask: Ask::Cancelled })?;
-            found.asked = Some(Ask::Cancelled);
+        for ask in [Ask::Cancel, Ask::Cancelled] {
+            self.store.ask(Mark { id, round, ask })?;
+            let Some(now) = self.store.find(id)? else { return Ok(Cancelled::Unknown) };
+            found = now;
+            // Where it is now, it is found with the mark: if it waits, whoever claims it ends it.
+            if found.place != Place::Queue || found.asked != Some(Ask::Cancel) {
+                break;
+            }
         }
         let state = found.state();
         match found.job.run.end {

@@ -61,7 +61,7 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
         begins_again = drain.is_marked(&job, Ask::Retry)?;
     }
     if begins_again && retry.counts(&job.run) {
-        engine.apply(&mut job, Ask::Retry);
+        engine.begin_again(&mut job);
         drain.save(&mut job).await?;
         drain.release(&job).await?;
         return drain.persist(&mut |_| engine.store.forget_mark(retry)).await;
@@ -84,8 +84,8 @@ fn note(engine: &Engine, job: &mut Job, index: usize, result: std::result::Resul
     let wait = backoff.max(delay.unwrap_or_default());
     tell.due = now + wait;
     // A clock that has just leapt gives up nothing.
-    let is_late = tell.due > finished + engine.config.notify_for
-        && (engine.clock.is_steady() || tell.attempts > OFTEN);
+    let is_late =
+        tell.due > finished + engine.config.notify_for && (engine.clock.is_steady() || tell.attempts > OFTEN);
     if is_temporary && !is_late {
         log::error(format_args!("job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis()));
     } else {

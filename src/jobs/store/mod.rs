@@ -32,6 +32,8 @@ pub use dir::Dir;
 pub use dir::model;
 pub use list::{Range, RetryAll, Wanted};
 pub use location::Location;
+#[cfg(test)]
+pub use sql::SharedSqlite;
 
 use super::config::Config;
 use super::host::Host;
@@ -471,14 +473,13 @@ impl Ask {
 
     /// What of that which was asked of a job in this round is still to be seen to.
     fn open(run: &Run, is_asked: impl Fn(Ask) -> bool) -> Option<Ask> {
-        let asks: &[Ask] = match &run.end {
+        match &run.end {
             // Who cancels a job and wants it again at once has it queued.
-            None if is_asked(Ask::Retry) => &[],
-            None => &[Ask::Cancelled, Ask::Cancel],
-            Some(end) if end.state == State::Succeeded => &[],
-            Some(_) => &[Ask::Retry],
-        };
-        asks.iter().copied().find(|ask| is_asked(*ask))
+            None if is_asked(Ask::Retry) => None,
+            None => [Ask::Cancelled, Ask::Cancel].into_iter().find(|ask| is_asked(*ask)),
+            Some(end) if end.state != State::Succeeded && is_asked(Ask::Retry) => Some(Ask::Retry),
+            Some(_) => None,
+        }
     }
 }
 

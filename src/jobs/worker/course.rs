@@ -42,7 +42,7 @@ pub struct Course {
     pub step: Option<Duration>,
     /// How many bytes its record may have.
     pub most: usize,
-    /// How often the step that began last had been tried before.
+    /// How often the step that ran last had been tried before.
     pub tries: Cell<u32>,
     /// What the job knows, of a worker that does one step at a time.
     pub checkpoint: Cell<Option<Vec<u8>>>,
@@ -169,12 +169,14 @@ impl Course {
         .await;
     }
 
-    /// Does a step's work; `None` if that takes too long.
-    pub async fn run<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// Does a step's work, after so many failures; `None` if that takes too long.
+    pub async fn run<T>(&self, tries: u32, work: &mut impl AsyncFnMut() -> T) -> Option<T> {
         let key = self.key();
         let _running = Removed { course: self, key };
-        let mut work = pin!(work);
+        self.tries.set(tries);
+        let mut work = pin!(work());
         poll_fn(|context| {
+            self.tries.set(tries); // It may have been another one's, of a step beside this.
             if let Poll::Ready(result) = work.as_mut().poll(context) {
                 return Poll::Ready(Some(result));
             }

@@ -81,8 +81,8 @@ impl Job {
         Ok(self.input().form()?)
     }
 
-    /// Which attempt the step is that began last, or before the first one the job itself: 1 at first, one more
-    /// after each failure.
+    /// Which attempt the step is in whose work this is asked, or outside of them the one that ran last, or before
+    /// the first one the job itself: 1 at first, one more after each failure.
     pub fn attempt(&self) -> u32 {
         self.course.tries.get() + 1
     }
@@ -124,8 +124,7 @@ impl Job {
         };
         loop {
             self.course.go_on().await;
-            self.course.tries.set(tries);
-            let failure = match self.course.run(work()).await {
+            let failure = match self.course.run(tries, &mut work).await {
                 Some(Ok(value)) => match self.result(&name, &value) {
                     Ok(result) => {
                         self.course.record(Want::Done { step: name, result }).await;

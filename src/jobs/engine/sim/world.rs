@@ -17,12 +17,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::LEASE;
+use super::ground::{Ground, Seen};
 use crate::jobs::engine::watch::SILENCE;
 use crate::jobs::fault::TRACER;
 use crate::jobs::host::{Host, Sleep};
 use crate::jobs::job::{End, Id};
-use crate::jobs::store::Dir;
-use crate::jobs::store::model::{Disk, Model, random, run_in};
+use crate::jobs::store::Store;
+use crate::jobs::store::model::random;
 use crate::jobs::time::Time;
 
 /// When a world begins: 2026, in milliseconds.
@@ -253,8 +254,8 @@ impl World {
     pub fn invoke(
         self: &Arc<Self>,
         host: usize,
-        disk: &Disk,
-        body: impl FnOnce(Rc<Dir<Model>>, Rc<SimHost>) + Send + 'static,
+        ground: &Ground,
+        body: impl FnOnce(Rc<dyn Store>, Rc<SimHost>) + Send + 'static,
     ) -> JoinHandle<()> {
         let number = {
             let state = &mut *self.state();
@@ -262,12 +263,12 @@ impl World {
             state.invocations.push(Invocation { host, at: state.now, has_ended: false, turn });
             state.invocations.len() - 1
         };
-        let (world, disk) = (self.clone(), disk.clone());
+        let (world, ground) = (self.clone(), ground.clone());
         thread::spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(|| {
                 world.wait_for_turn(number);
                 let tracing = world.clone();
-                let seen = disk.clone();
+                let seen = ground.clone();
                 TRACER.set(Some(Box::new(move |event, id, version| {
                     tracing.trace(number, event, id, version);
                     if event == "step" {
@@ -278,7 +279,7 @@ impl World {
                 let hooked = world.clone();
                 let hook = move |operation: &'static str, path: &str| hooked.before(number, operation, path);
                 let sim = Rc::new(sim);
-                body(Rc::new(Dir::new(Model::new(&disk, Box::new(hook)), sim.clone())), sim);
+                body(ground.store(Box::new(hook), sim.clone()), sim);
             }));
             let mut state = world.state();
             if let Err(panic) = result
@@ -390,29 +391,22 @@ impl World {
 
     /// A step of this job begins: no other one of its group has begun and not ended, and none waits that was
     /// acknowledged before this one was posted.
-    fn check_turn(&self, number: usize, id: Id, disk: &Disk) {
+    fn check_turn(&self, number: usize, id: Id, ground: &Ground) {
         let state = &mut *self.state();
         let is_stale = state.hosts[state.invocations[number].host].is_stale;
         let Some(own) = state.members.get_mut(&id).filter(|_| !is_stale) else { return };
         own.has_begun = true;
         let own = &state.members[&id];
-        for (path, file) in disk.files() {
-            let (folder, name) = path.rsplit_once('/').unwrap_or_default();
-            let Some(other) = name.split('.').find_map(Id::parse).filter(|other| *other != id) else {
-                continue;
-            };
+        for Seen { id: other, place, waits, is_active, run } in ground.jobs() {
             let Some(member) = state.members.get(&other).filter(|other| other.group == own.group) else {
                 continue;
             };
-            let run = run_in(&file);
-            if run.end.is_some() {
+            if other == id || run.end.is_some() {
                 continue;
             }
-            let waits = folder == "fresh" || folder == "queue/parked.bucket";
-            let is_active = folder.starts_with("queue") || folder.starts_with("slots") && name.len() == 36;
             let was_first = member.acked.is_some_and(|acked| acked < own.posted) && run.round == 0;
-            assert!(!(is_active && !waits && member.has_begun), "{id} and {other} ({path}) run at once");
-            assert!(!(waits && was_first && !member.has_begun), "{id} runs before {other} ({path})");
+            assert!(!(is_active && member.has_begun), "{id} and {other} ({place}) run at once");
+            assert!(!(waits && was_first && !member.has_begun), "{id} runs before {other} ({place})");
         }
     }
 
@@ -546,8 +540,9 @@ impl Host for SimHost {
 
     fn turn(&self) {}
 
-    fn pause(&self, _: Duration) {
-        unreachable!("a directory waits for nobody")
+    fn pause(&self, time: Duration) {
+        let now = self.world.state().now;
+        self.world.pass_turn(self.number, now + time.as_micros() as u64);
     }
 
     fn random(&self) -> u64 {

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use super::files::Files;
 use super::folder::Folder;
-use super::{Dir, path};
+use super::{Dir, path, unless_lost};
 use crate::jobs::job::{Id, Run, State};
-use crate::jobs::store::{Result, StoreError};
+use crate::jobs::store::Result;
 use crate::jobs::time::{TOLERANCE, Time};
 
 /// The bytes of an entry.
@@ -256,9 +256,6 @@ impl<F: Folder> Dir<F> {
             return self.forget(id);
         }
         // It was queued again and has ended again in between.
-        match self.files.rename(&gone, &done) {
-            Err(StoreError::Lost) => Ok(()),
-            result => result,
-        }
+        unless_lost(self.files.rename(&gone, &done))
     }
 }

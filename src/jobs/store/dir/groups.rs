@@ -23,7 +23,7 @@ use super::super::{Due, Result, StoreError};
 use super::folder::Folder;
 use super::queue::PARKED;
 use super::tree::{Walk, place};
-use super::{Dir, path, record};
+use super::{Dir, path, record, unless_lost};
 use crate::jobs::job::{Id, Input};
 use crate::jobs::options::Group;
 use crate::jobs::time::Time;
@@ -86,8 +86,8 @@ impl<F: Folder> Dir<F> {
     /// turn that it has taken are synced. [`StoreError::Lost`] if it was moved because it was given its turn.
     pub fn queue_in_turn(&self, from: &str, due: Due, group: &Group) -> Result<()> {
         let group = &group.digest();
-        // A turn that was handed over to a job with a number is to be synced before that moves.
-        if !self.has_turn(group, due.id)? || self.has_number(group, due.id)? {
+        // A turn that was handed over to one that has, or had, a number is to be synced before that moves.
+        if !self.has_turn(group, due.id)? || self.noted_number(due.id)?.is_some() {
             self.settle(group, None)?;
         }
         match self.has_turn(group, due.id)? {
@@ -191,10 +191,7 @@ impl<F: Folder> Dir<F> {
 
     /// Keeps the job whose turn it is from a power cut, where it is now.
     fn keep(&self, group: &str, holder: Id) -> Result<()> {
-        match self.files.sync(&path(&turn(group, holder), holder)) {
-            Err(StoreError::Lost) => Ok(()),
-            result => result,
-        }
+        unless_lost(self.files.sync(&path(&turn(group, holder), holder)))
     }
 
     /// Keeps the turn of a job that is here from a power cut.

@@ -18,7 +18,7 @@ use super::super::{Found, Mark, Range, Result, RetryAll, Store, StoreError, Want
 use super::files::Files;
 use super::folder::Folder;
 use super::tree::{Walk, place};
-use super::{Dir, path, slots};
+use super::{Dir, path, slots, unless_lost};
 use crate::jobs::job::{Id, Job, Run, State};
 use crate::jobs::time::Time;
 use crate::log;
@@ -34,6 +34,14 @@ const IN_USE: Duration = Duration::from_secs(10);
 
 /// The longest name of a worker that is a folder's name, too.
 const WORKER: usize = 100;
+
+/// What follows the name of what is to begin again.
+const AFTER: &str = ".after";
+
+/// Where it is noted what is to begin again.
+fn noted(name: &str) -> String {
+    "retries/".to_owned() + name
+}
 
 /// What a job that has come so far is listed under.
 fn class_of(run: &Run) -> &'static str {
@@ -113,18 +121,16 @@ impl<F: Folder> Files<F> {
             let mut walk = Walk::new(tree, true, None);
             while let Some((path, name)) = walk.next(self)? {
                 count += usize::from(Id::parse(&name).is_some());
-                let (folder, _) = path.rsplit_once('/').expect("a name in a tree is in a folder");
+                let folder = path.strip_suffix(&*name).unwrap_or(&path);
                 if synced != folder {
-                    match self.sync(folder) {
-                        Ok(()) | Err(StoreError::Lost) => synced = folder.to_owned(),
-                        Err(error) => return Err(error),
-                    }
+                    unless_lost(self.sync(folder))?;
+                    synced = folder.to_owned();
                 }
             }
         }
         let wanted = serde_json::to_vec(wanted).expect("a struct with plain fields");
         // Who looks here at this moment finds all of it, or nothing.
-        self.write(&format!("retries/{}", self.token()), &wanted, true)?;
+        self.write(&noted(&self.token()), &wanted, true)?;
         self.sync("retries")?;
         Ok(count)
     }
@@ -132,13 +138,13 @@ impl<F: Folder> Files<F> {
     pub fn retries(&self) -> Result<Vec<RetryAll>> {
         let mut retries = Vec::new();
         for name in self.sorted_names("retries")?.into_iter().filter(|name| !name.contains('.')) {
-            let path = format!("retries/{name}");
+            let path = noted(&name);
             let Some(wanted) = self.read(&path)? else { continue };
             let Ok(wanted) = serde_json::from_slice(&wanted) else {
                 self.set_aside(&path, "it does not say what is to begin again")?;
                 continue;
             };
-            let after = self.read(&format!("{path}.after"))?;
+            let after = self.read(&(path + AFTER))?;
             let after = after.and_then(|id| Id::parse(str::from_utf8(&id).ok()?));
             retries.push(RetryAll { name, wanted, after });
         }
@@ -146,12 +152,12 @@ impl<F: Folder> Files<F> {
     }
 
     pub fn note_retried(&self, retry: &RetryAll, last: Id) -> Result<()> {
-        self.write(&format!("retries/{}.after", retry.name), last.to_string().as_bytes(), false)
+        self.write(&(noted(&retry.name) + AFTER), last.to_string().as_bytes(), false)
     }
 
     pub fn forget_retry(&self, retry: &RetryAll) -> Result<()> {
-        let path = format!("retries/{}", retry.name);
-        self.remove_if_any(&format!("{path}.after"))?;
+        let path = noted(&retry.name);
+        self.remove_if_any(&(path.clone() + AFTER))?;
         self.remove_if_any(&path)?;
         self.sync("retries") // No power cut brings it back.
     }
@@ -160,9 +166,8 @@ impl<F: Folder> Files<F> {
 impl<F: Folder> Dir<F> {
     /// Lists a claimed job as what it has come to. If that fails, whoever reads the list does it.
     pub fn relist(&self, job: &Job, file: &str) {
-        match self.files.list_anew(job, file) {
-            Ok(()) | Err(StoreError::Lost) => {}
-            Err(error) => log::error(error),
+        if let Err(error) = unless_lost(self.files.list_anew(job, file)) {
+            log::error(error);
         }
     }
 

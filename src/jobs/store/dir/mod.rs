@@ -192,10 +192,7 @@ impl<F: Folder> Dir<F> {
             Some(group) => self.queue_in_turn(&fresh, due, group),
             None => self.queue(&fresh, due, self.files.host().wall()),
         };
-        match queued {
-            Err(StoreError::Lost) => Ok(()),
-            result => result,
-        }
+        unless_lost(queued)
     }
 
     /// Takes a key for a job that is being recorded, unless another job has it. The key is a folder, so
@@ -237,11 +234,8 @@ impl<F: Folder> Dir<F> {
         };
         // Whoever used it first may be about to sync it, or have died.
         if let Some(input) = &input {
-            match self.finish_joining(&path("fresh", id), id, input) {
-                Ok(()) => self.enqueue(Due::new(id, input), input.group.as_ref())?,
-                Err(StoreError::Lost) => {}
-                Err(error) => return Err(error),
-            }
+            let joined = self.finish_joining(&path("fresh", id), id, input);
+            unless_lost(joined.and_then(|()| self.enqueue(Due::new(id, input), input.group.as_ref())))?;
         }
         let same = input.is_none_or(|input| input.request == request);
         Ok(Some(if same { Put::Known(id) } else { Put::Conflict }))
@@ -780,19 +774,12 @@ impl<F: Folder> Store for Dir<F> {
     fn finish(&self, unfinished: &str) -> Result<()> {
         let (folder, name) = unfinished.split_once('/').unwrap_or_default();
         match (folder, Id::parse(name)) {
-            ("fresh", Some(id)) => match self.finish_recording(id) {
-                Err(StoreError::Lost) => Ok(()), // Somebody else has.
-                result => result,
-            },
-            ("gone", Some(id)) => match self.begins_again(id) {
+            ("fresh", Some(id)) => unless_lost(self.finish_recording(id)), // Or somebody else has.
+            ("gone", Some(id)) => unless_lost(match self.begins_again(id) {
                 Ok(false) => self.forget(id),
-                Ok(true) | Err(StoreError::Lost) => Ok(()), // Or somebody else has.
-                Err(error) => Err(error),
-            },
-            ("joining", Some(id)) => match self.finish_joining_again(id) {
-                Err(StoreError::Lost) => Ok(()), // Somebody else has.
-                result => result,
-            },
+                again => again.map(drop), // Or somebody else has.
+            }),
+            ("joining", Some(id)) => unless_lost(self.finish_joining_again(id)), // Or somebody else has.
             ("tmp", _) => self.files.remove_all(unfinished),
             _ => self.files.set_aside(unfinished, "it is no job's name"),
         }
@@ -926,10 +913,7 @@ impl<F: Folder> Dir<F> {
     /// Lets a claimed job that has begun again join its group as the last one.
     fn join_again(&self, from: &str, due: Due, input: &Input) -> Result<()> {
         self.files.rename(from, &path("joining", due.id))?;
-        match self.finish_joining_as(due, input) {
-            Err(StoreError::Lost) => Ok(()), // Whoever has given it its turn has moved it.
-            result => result,
-        }
+        unless_lost(self.finish_joining_as(due, input)) // Whoever has given it its turn has moved it.
     }
 
     fn finish_joining_as(&self, due: Due, input: &Input) -> Result<()> {
@@ -961,6 +945,14 @@ fn path(folder: &str, id: Id) -> String {
 
 fn key_folder(key: &str) -> String {
     format!("keys/{key}")
+}
+
+/// Goes on if something is not there any more: somebody else does the same.
+fn unless_lost(result: Result<()>) -> Result<()> {
+    match result {
+        Err(StoreError::Lost) => Ok(()),
+        result => result,
+    }
 }
 
 fn mark_path(mark: Mark) -> String {

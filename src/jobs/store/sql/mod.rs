@@ -21,6 +21,8 @@ pub mod spin;
 mod survey;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub use tests::SharedSqlite;
 mod together;
 #[cfg(feature = "wasmcloud")]
 pub mod wasmcloud;

@@ -5,7 +5,10 @@
 mod cluster;
 mod plans;
 mod postgres;
+mod shared;
 mod sqlite;
+
+pub use shared::SharedSqlite;
 
 /// What belongs to no job.
 const LEFTOVERS: &str = "SELECT (SELECT count(*) FROM afterack_damaged)
