@@ -119,7 +119,8 @@ impl Engine {
             if let Holding::Held(Sign(sign)) = seen {
                 // Who watches is relieved as soon as nobody gives a sign of life, which is before a lease is over.
                 let event = if slot.role == Role::Watch { "relieved" } else { "adopted" };
-                fault::trace(event, id, u64::from_str_radix(sign, 16).unwrap_or_default());
+                let holder = sign.split('.').next().and_then(|token| u64::from_str_radix(token, 16).ok());
+                fault::trace(event, id, holder.unwrap_or_default());
             }
             let result = self.adopt_claim(slot, id, kind, crashed);
             match self.unless_purged(slot, result) {
