@@ -8,7 +8,7 @@ use super::Engine;
 use super::drain::renewal;
 use crate::jobs::fault;
 use crate::jobs::job::{End, Id, Job, Run, State};
-use crate::jobs::store::{Holding, Kind, Result, Role, Sign, Slot, StoreError};
+use crate::jobs::store::{HAS_DATABASES, Holding, Kind, Result, Role, Sign, Slot, StoreError};
 use crate::log;
 
 /// How often it is time for the chores.
@@ -131,6 +131,18 @@ impl Engine {
         Ok(())
     }
 
+    /// Gives back what this invocation may have claimed and does not run, since the database was away in the middle.
+    pub(super) fn give_back(&self, slot: &Slot, is_own: &dyn Fn(Id) -> bool) -> Result<()> {
+        if !HAS_DATABASES || !self.is_astray.get() {
+            return Ok(());
+        }
+        for (id, kind) in self.store.claims(slot)?.into_iter().filter(|(id, _)| !is_own(*id)) {
+            self.unless_purged(slot, self.adopt_claim(slot, id, kind, false))?;
+        }
+        self.is_astray.set(false);
+        Ok(())
+    }
+
     fn adopt_claim(&self, slot: &Slot, id: Id, kind: Kind, crashed: bool) -> Result<()> {
         let Some(mut job) = self.load_or_repair(slot, id, kind)? else { return Ok(()) };
         if crashed {
@@ -158,7 +170,8 @@ impl Engine {
                 // Perhaps it passes.
                 let strikes = &mut self.seen.borrow_mut().strikes;
                 strikes.push(id);
-                if strikes.iter().filter(|other| **other == id).count() < STRIKES {
+                // A database that fails, fails for all of them.
+                if self.gathers() || strikes.iter().filter(|other| **other == id).count() < STRIKES {
                     return Err(StoreError::Failed { doing, error });
                 }
                 self.repair(slot, id, kind, &format!("{doing}: {error}"))

@@ -320,7 +320,9 @@ impl<'a> Drain<'a> {
         let mut count = self.lanes.get();
         count[usize::from(ended.kind == Kind::Tell)] -= 1;
         self.lanes.set(count);
-        self.own.borrow_mut().retain(|own| *own != ended.id);
+        // One that has ended may be told of by another lane already.
+        let at = self.own.borrow().iter().position(|own| *own == ended.id);
+        at.map(|at| self.own.borrow_mut().swap_remove(at));
         if self.role == Role::Alone && self.lanes.get()[0] == 0 {
             self.is_alone.set(false);
         }

@@ -89,6 +89,8 @@ pub struct Engine {
     expires: Cell<Option<Time>>,
     /// Since when this invocation is the first of those who hold slots, by the monotonic clock.
     first_since: Cell<Option<Duration>>,
+    /// The store has failed, and what this invocation has claimed in a database at that moment may be nobody's.
+    is_astray: Cell<bool>,
     /// The job that somebody else has claimed of those that are to begin again, and since when.
     held_up: Cell<Option<(Id, Duration)>>,
     /// This invocation waits for a store that fails. Somebody has to be there when it is back: who has brought a job
@@ -137,6 +139,7 @@ impl Engine {
             chores_at: Cell::default(),
             expires: Cell::default(),
             first_since: Cell::default(),
+            is_astray: Cell::default(),
             held_up: Cell::default(),
             stays: Cell::default(),
             said: RefCell::default(),
@@ -428,6 +431,7 @@ impl Engine {
     /// Sees to what clients have asked of jobs that nobody runs. If that is more than can be done between two signs of
     /// life, the rest is seen to at the next look.
     fn heed(&self, slot: &Slot, marks: &[Mark], is_own: &dyn Fn(Id) -> bool) -> Result<()> {
+        self.give_back(slot, is_own)?;
         let until = self.host.elapsed() + renewal(self);
         for mark in marks {
             if self.host.elapsed() > until {
@@ -522,6 +526,7 @@ impl Engine {
 
     /// Says what went wrong, unless that was among the last things that were said.
     fn say(&self, error: &StoreError) {
+        self.is_astray.set(HAS_DATABASES);
         let (text, mut said) = (error.to_string(), self.said.borrow_mut());
         if !said.contains(&text) {
             log::error(&text);

@@ -127,7 +127,7 @@ impl History {
             let own = match store.put(id, &input, usize::MAX, sim.wall()) {
                 Ok(Put::New) => Some(id),
                 Ok(Put::Known(same)) => {
-                    let is_there = store.find(same).unwrap().is_some();
+                    let is_there = !matches!(store.find(same), Ok(None));
                     let is_purged = known.lock().unwrap().purged.contains(&same);
                     assert!(is_there || is_purged, "a key answers for job {same}, which is not there");
                     None
@@ -250,10 +250,16 @@ impl History {
                 "loaded" => assert!(trace.version >= *stored, "loaded after {stored} was stored: {trace:?}"),
                 "lost" => assert!(trace.is_stale, "who lives has lost his slot: {trace:?}"),
                 "adopted" => {
-                    assert!(self.world.seems_dead(trace.version), "adopted from the living: {trace:?}")
+                    assert!(
+                        self.world.seems_dead(trace.version, trace.host),
+                        "adopted from the living: {trace:?}"
+                    )
                 }
                 "relieved" => {
-                    assert!(self.world.seems_silent(trace.version), "relieved though it lives: {trace:?}")
+                    assert!(
+                        self.world.seems_silent(trace.version, trace.host),
+                        "relieved though it lives: {trace:?}"
+                    )
                 }
                 _ if trace.is_stale => {}
                 "step" => assert!(trace.version >= *stored, "a step ran again after {stored}: {trace:?}"),
@@ -506,6 +512,9 @@ fn history(seed: u64, ground: Ground, cuts: bool, is_shown: bool) {
     if choose(3) > 0 {
         let stop = (choose(2) == 0).then(|| Duration::from_millis(choose(6000)));
         world.set_snag(choose(3000), stop);
+    }
+    if matches!(history.ground, Ground::Database(_)) && choose(4) == 0 {
+        world.set_failing(1 + choose(30)); // It is away for moments.
     }
     for event in 0..3 + choose(10) {
         let host = hosts[choose(hosts.len() as u64) as usize];

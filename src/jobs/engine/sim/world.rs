@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -29,12 +29,18 @@ use crate::jobs::time::Time;
 /// When a world begins: 2026, in milliseconds.
 const BEGIN: u64 = 1_790_000_000_000;
 
+/// How a statement fails: it is not run, or its answer is lost. What is said of it follows.
+const REFUSED: (ErrorKind, &str) = (ErrorKind::ConnectionRefused, ": refused");
+const LOST: (ErrorKind, &str) = (ErrorKind::ConnectionReset, ": lost");
+
 /// What happened to a job.
 #[derive(Clone, Debug)]
 pub struct Trace {
     pub event: &'static str,
     pub id: Id,
     pub version: u64,
+    /// On which host.
+    pub host: usize,
     /// Whether this was done by a host that others may hold for dead.
     pub is_stale: bool,
 }
@@ -73,6 +79,8 @@ struct State {
     lanes: usize,
     /// How long each operation on the disk takes at least, in microseconds.
     slow: u64,
+    /// How many of a thousand statements fail.
+    failing: u64,
     /// How long this run goes on, in microseconds.
     until: u64,
     /// Whose turn it is.
@@ -142,6 +150,7 @@ impl World {
             random: Box::new(random),
             lanes: 2,
             slow: 0,
+            failing: 0,
             until: 0,
             running: None,
             invocations: Vec::new(),
@@ -177,14 +186,16 @@ impl World {
         self.state().now / 1000
     }
 
-    /// Whether the host that a random number was given to could be held for dead.
-    pub fn seems_dead(&self, number: u64) -> bool {
+    /// Whether the host that a random number was given to could be held for dead by this one; or it is the same, which
+    /// has failed to do what it wanted as the holder.
+    pub fn seems_dead(&self, number: u64, by: usize) -> bool {
         let state = self.state();
-        state.given.get(&number).is_none_or(|host| state.hosts[*host].is_dead || state.hosts[*host].is_stale)
+        let seems_dead = |host: &usize| state.hosts[*host].is_dead || state.hosts[*host].is_stale;
+        state.given.get(&number).is_none_or(|host| *host == by || seems_dead(host))
     }
 
     /// Whether the host that a random number was given to has given no sign of life for a while.
-    pub fn seems_silent(&self, number: u64) -> bool {
+    pub fn seems_silent(&self, number: u64, by: usize) -> bool {
         let silent = |state: &State, host: &usize| {
             let host = &state.hosts[*host];
             host.stopped_until > state.now && state.now - host.stopped_since >= SILENCE.as_micros() as u64
@@ -192,7 +203,7 @@ impl World {
         let state = self.state();
         let is_silent = state.given.get(&number).is_some_and(|host| silent(&state, host));
         drop(state);
-        is_silent || self.seems_dead(number)
+        is_silent || self.seems_dead(number, by)
     }
 
     /// Lets a host die, or stop for this long, between two operations on the disk.
@@ -206,9 +217,15 @@ impl World {
         (state.lanes, state.slow) = (lanes, slow.as_micros() as u64);
     }
 
+    /// From now on, so many of a thousand statements fail.
+    pub fn set_failing(&self, failing: u64) {
+        self.state().failing = failing;
+    }
+
     /// Nothing of the kind happens any more.
     pub fn unset_snag(&self) {
-        self.state().snag = None;
+        let mut state = self.state();
+        (state.snag, state.failing) = (None, 0);
     }
 
     pub fn traces(&self) -> Vec<Trace> {
@@ -341,12 +358,15 @@ impl World {
 
     /// Before an operation on the disk: time passes, and others may come first.
     fn before(&self, number: usize, operation: &'static str, path: &str) -> io::Result<()> {
-        let at = {
+        let (at, fails) = {
             let state = &mut *self.state();
             let cost = if operation == "sync" { 400 } else { 20 };
             let pause = (state.random)(cost) + 1 + state.slow;
             let host = state.invocations[number].host;
-            state.note(|| format!("{host}.{number} {operation} {path}"));
+            let fails = state.failing > 0 && (state.random)(1000) < state.failing;
+            let failure = fails.then(|| [REFUSED, LOST][(state.random)(2) as usize]);
+            let result = || failure.map_or(Ok(()), |failure| Err(failure.0.into()));
+            state.note(|| format!("{host}.{number} {operation} {path}{}", failure.map_or("", |f| f.1)));
             match &mut state.snag {
                 Some((0, stop)) => {
                     match stop.take() {
@@ -364,12 +384,12 @@ impl World {
                 && !state.hosts[host].is_dead
             {
                 state.now += pause;
-                return Ok(());
+                return result();
             }
-            state.now + pause
+            (state.now + pause, result())
         };
         self.pass_turn(number, at);
-        Ok(())
+        fails
     }
 
     /// A job of this group is about to be posted.
@@ -412,8 +432,9 @@ impl World {
 
     fn trace(&self, number: usize, event: &'static str, id: Id, version: u64) {
         let state = &mut *self.state();
-        let is_stale = state.hosts[state.invocations[number].host].is_stale;
-        state.traces.push(Trace { event, id, version, is_stale });
+        let host = state.invocations[number].host;
+        let is_stale = state.hosts[host].is_stale;
+        state.traces.push(Trace { event, id, version, host, is_stale });
         state.note(|| format!("{number} {event} {id} {version}"));
     }
 }

@@ -307,7 +307,9 @@ impl<F: Folder> Dir<F> {
         let input = self.input_at(id, &path("jobs", id)).ok().flatten();
         Ok(match input.filter(|_| run.version == 0) {
             Some(input) => Some(Due::new(id, &input)),
-            None => Due::of(id, &run).or(Some(Due::first(id))),
+            None if run.end.is_none() => Due::of(id, &run),
+            // One that has ended, before a power cut: whoever claims it gives the turn on.
+            None => Some(Due::first(id)),
         })
     }
 

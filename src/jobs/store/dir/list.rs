@@ -40,7 +40,7 @@ const AFTER: &str = ".after";
 
 /// Where it is noted what is to begin again.
 fn noted(name: &str) -> String {
-    "retries/".to_owned() + name
+    format!("retries/{name}")
 }
 
 /// What a job that has come so far is listed under.
