@@ -31,7 +31,8 @@ use crate::jobs::worker::{Checkpoint, Failure, Job, Next, Output, Worker, Worker
 use ground::Ground;
 use world::{Results, Telling, World};
 
-const LEASE: Duration = Duration::from_secs(2);
+/// Longer than a store looks for a job that is in none of its places.
+const LEASE: Duration = Duration::from_secs(3);
 
 /// Longer than any history lasts, and shorter than a clock may leap for a moment.
 const KEEP: Duration = Duration::from_secs(24 * 3600);

@@ -78,8 +78,8 @@ const FOLDERS: [&str; 19] = [
 ];
 
 /// How long and how often, at least, a job is looked for that exists and is in none of its places: a host may stop in
-/// the middle of a look. It may be one whose turn comes, and then this is a part of a lease.
-const MISSED: Duration = Duration::from_secs(1);
+/// the middle of a look.
+const MISSED: Duration = Duration::from_secs(2);
 const ROUNDS: u32 = 16;
 
 /// How often a job is looked for that is moved meanwhile.
