@@ -133,13 +133,13 @@ impl Engine {
 
     /// Gives back what this invocation may have claimed and does not run, since the database was away in the middle.
     pub(super) fn give_back(&self, slot: &Slot, is_own: &dyn Fn(Id) -> bool) -> Result<()> {
-        if !HAS_DATABASES || !self.is_astray.get() {
+        if !HAS_DATABASES || !self.has_failed.get() {
             return Ok(());
         }
         for (id, kind) in self.store.claims(slot)?.into_iter().filter(|(id, _)| !is_own(*id)) {
             self.unless_purged(slot, self.adopt_claim(slot, id, kind, false))?;
         }
-        self.is_astray.set(false);
+        self.has_failed.set(false);
         Ok(())
     }
 

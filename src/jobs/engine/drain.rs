@@ -322,7 +322,9 @@ impl<'a> Drain<'a> {
         self.lanes.set(count);
         // One that has ended may be told of by another lane already.
         let at = self.own.borrow().iter().position(|own| *own == ended.id);
-        at.map(|at| self.own.borrow_mut().swap_remove(at));
+        if let Some(at) = at {
+            self.own.borrow_mut().swap_remove(at);
+        }
         if self.role == Role::Alone && self.lanes.get()[0] == 0 {
             self.is_alone.set(false);
         }

@@ -90,7 +90,7 @@ pub struct Engine {
     /// Since when this invocation is the first of those who hold slots, by the monotonic clock.
     first_since: Cell<Option<Duration>>,
     /// The store has failed, and what this invocation has claimed in a database at that moment may be nobody's.
-    is_astray: Cell<bool>,
+    has_failed: Cell<bool>,
     /// The job that somebody else has claimed of those that are to begin again, and since when.
     held_up: Cell<Option<(Id, Duration)>>,
     /// This invocation waits for a store that fails. Somebody has to be there when it is back: who has brought a job
@@ -139,7 +139,7 @@ impl Engine {
             chores_at: Cell::default(),
             expires: Cell::default(),
             first_since: Cell::default(),
-            is_astray: Cell::default(),
+            has_failed: Cell::default(),
             held_up: Cell::default(),
             stays: Cell::default(),
             said: RefCell::default(),
@@ -526,7 +526,7 @@ impl Engine {
 
     /// Says what went wrong, unless that was among the last things that were said.
     fn say(&self, error: &StoreError) {
-        self.is_astray.set(HAS_DATABASES);
+        self.has_failed.set(HAS_DATABASES);
         let (text, mut said) = (error.to_string(), self.said.borrow_mut());
         if !said.contains(&text) {
             log::error(&text);

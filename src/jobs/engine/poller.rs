@@ -13,7 +13,7 @@ use super::drain::Drain;
 use super::work::{LONG_WAIT, Lane, gives_way};
 use crate::jobs::fault;
 use crate::jobs::job::{Job, Recorded, Wait, What};
-use crate::jobs::store::{Ask, HAS_DATABASES, Result, StoreError};
+use crate::jobs::store::{Ask, Result, StoreError};
 use crate::jobs::worker::{self, Checkpoint, Course, Failure, Next, Output, Want, Work, Worker};
 
 /// A job that waits with more bytes than this goes back into the queue, too.
@@ -48,7 +48,7 @@ pub async fn work(drain: &Drain<'_>, job: &mut Job, lane: &Lane) -> Result<Stop>
             Ok(body) => job.input.body = body,
             Err(StoreError::Lost) => return Err(StoreError::Lost),
             // A database that is away is so for all jobs: that costs none of them an attempt.
-            Err(error @ StoreError::Failed { .. }) if HAS_DATABASES && engine.gathers() => return Err(error),
+            Err(error @ StoreError::Failed { .. }) if engine.gathers() => return Err(error),
             Err(error) => {
                 let passes = matches!(error, StoreError::Failed { .. });
                 let failure = if passes { Failure::retry(error) } else { Failure::fatal(error) };

@@ -25,6 +25,10 @@ pub struct Seen {
 }
 
 impl Ground {
+    pub fn is_database(&self) -> bool {
+        matches!(self, Ground::Database(_))
+    }
+
     /// A host's view of it.
     pub fn store(&self, hook: Hook, host: Rc<SimHost>) -> Rc<dyn Store> {
         match self {

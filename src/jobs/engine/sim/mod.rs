@@ -247,7 +247,7 @@ impl History {
             let stored = self.stored.entry(trace.id).or_default();
             match trace.event {
                 // It comes with its claim from a database, and may have been somebody else's since.
-                "loaded" if trace.is_stale && matches!(self.ground, Ground::Database(_)) => {}
+                "loaded" if trace.is_stale && self.ground.is_database() => {}
                 "loaded" => assert!(trace.version >= *stored, "loaded after {stored} was stored: {trace:?}"),
                 "lost" => assert!(trace.is_stale, "who lives has lost his slot: {trace:?}"),
                 "adopted" => {
@@ -265,7 +265,7 @@ impl History {
                 _ if trace.is_stale => {}
                 "step" => assert!(trace.version >= *stored, "a step ran again after {stored}: {trace:?}"),
                 // Whose result is stored together with others' hears of it later.
-                "stored" if matches!(self.ground, Ground::Database(_)) => {}
+                "stored" if self.ground.is_database() => {}
                 "stored" => assert!(trace.version > *stored, "stored twice after {stored}: {trace:?}"),
                 _ => {}
             }
@@ -514,7 +514,7 @@ fn history(seed: u64, ground: Ground, cuts: bool, is_shown: bool) {
         let stop = (choose(2) == 0).then(|| Duration::from_millis(choose(6000)));
         world.set_snag(choose(3000), stop);
     }
-    if matches!(history.ground, Ground::Database(_)) && choose(4) == 0 {
+    if history.ground.is_database() && choose(4) == 0 {
         world.set_failing(1 + choose(30)); // It is away for moments.
     }
     for event in 0..3 + choose(10) {

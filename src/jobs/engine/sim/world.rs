@@ -63,7 +63,7 @@ pub struct Telling {
 /// The world that threads share.
 pub struct World {
     results: Arc<Results>,
-    told: Arc<Told>,
+    told: Told,
     state: Mutex<State>,
     /// Nobody runs any more, for now.
     rest: Condvar,
@@ -358,7 +358,7 @@ impl World {
 
     /// Before an operation on the disk: time passes, and others may come first.
     fn before(&self, number: usize, operation: &'static str, path: &str) -> io::Result<()> {
-        let (at, fails) = {
+        let (at, result) = {
             let state = &mut *self.state();
             let cost = if operation == "sync" { 400 } else { 20 };
             let pause = (state.random)(cost) + 1 + state.slow;
@@ -389,7 +389,7 @@ impl World {
             (state.now + pause, result())
         };
         self.pass_turn(number, at);
-        fails
+        result
     }
 
     /// A job of this group is about to be posted.

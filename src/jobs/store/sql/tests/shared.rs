@@ -4,10 +4,8 @@ use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rusqlite::{Connection, OpenFlags};
-
 use super::super::*;
-use super::sqlite::Sqlite;
+use super::sqlite::{Sqlite, open};
 use crate::jobs::store::model::Hook;
 
 /// How many there have been.
@@ -17,7 +15,7 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 pub struct SharedSqlite {
     name: String,
     /// Without a connection to it, it would go.
-    connection: Arc<Mutex<Connection>>,
+    connection: Arc<Mutex<Sqlite>>,
 }
 
 /// A host's connection: others may come first before each statement. What fails with `ConnectionReset` is run, and
@@ -41,7 +39,7 @@ impl Database for Hooked {
 impl SharedSqlite {
     pub fn new() -> SharedSqlite {
         let name = format!("file:shared-{}?mode=memory&cache=shared", COUNT.fetch_add(1, Ordering::Relaxed));
-        let connection = Arc::new(Mutex::new(open(&name)));
+        let connection = Arc::new(Mutex::new(Sqlite(open(&name))));
         SharedSqlite { name, connection }
     }
 
@@ -73,12 +71,6 @@ impl SharedSqlite {
     /// Nothing, while somebody makes the tables.
     fn query(&self, statement: &str) -> Vec<Row> {
         let connection = self.connection.lock().unwrap_or_else(|poison| poison.into_inner());
-        super::sqlite::query(&connection, statement, &[]).unwrap_or_default()
+        connection.query(statement, &[]).unwrap_or_default()
     }
-}
-
-fn open(name: &str) -> Connection {
-    let connection = Connection::open_with_flags(name, OpenFlags::default()).expect("memory");
-    connection.busy_timeout(Duration::ZERO).expect("a connection");
-    connection
 }

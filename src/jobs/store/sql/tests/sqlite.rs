@@ -1,6 +1,6 @@
 //! The suite on SQLite.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, StatementStatus, ToSql};
@@ -18,11 +18,16 @@ struct File(PathBuf);
 /// SQLite as a host embeds it.
 pub struct Sqlite(pub Connection);
 
+/// A connection that waits for nobody; to a URI, too.
+pub fn open(path: impl AsRef<Path>) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    connection.busy_timeout(Duration::ZERO).unwrap();
+    connection
+}
+
 impl File {
     fn connection(&self) -> Connection {
-        let connection = Connection::open(&self.0).unwrap();
-        connection.busy_timeout(Duration::ZERO).unwrap();
-        connection
+        open(&self.0)
     }
 
     /// Adds so many jobs that have ended.
@@ -93,39 +98,30 @@ impl Database for Sqlite {
     }
 
     fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
-        query(&self.0, statement, parameters)
+        let run = || {
+            let mut statement = self.0.prepare_cached(statement)?;
+            let columns = statement.column_count();
+            let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let values = (0..columns).map(|column| {
+                    Ok(match row.get_ref(column)? {
+                        ValueRef::Null => Value::Null,
+                        ValueRef::Integer(number) => Value::Integer(number),
+                        ValueRef::Real(_) => panic!("no statement gives a real number"),
+                        ValueRef::Text(text) => Value::Text(String::from_utf8(text.into()).unwrap()),
+                        ValueRef::Blob(bytes) => Value::Bytes(bytes.into()),
+                    })
+                });
+                found.push(Row::new(values.collect::<rusqlite::Result<_>>()?));
+            }
+            Ok(found)
+        };
+        run().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Failure::Busy,
+            _ => Failure::Other(error.to_string()),
+        })
     }
-}
-
-/// Runs a statement.
-pub fn query(
-    connection: &Connection,
-    statement: &str,
-    parameters: &[Value],
-) -> std::result::Result<Vec<Row>, Failure> {
-    let run = || {
-        let mut statement = connection.prepare_cached(statement)?;
-        let columns = statement.column_count();
-        let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let values = (0..columns).map(|column| {
-                Ok(match row.get_ref(column)? {
-                    ValueRef::Null => Value::Null,
-                    ValueRef::Integer(number) => Value::Integer(number),
-                    ValueRef::Real(_) => panic!("no statement gives a real number"),
-                    ValueRef::Text(text) => Value::Text(String::from_utf8(text.into()).unwrap()),
-                    ValueRef::Blob(bytes) => Value::Bytes(bytes.into()),
-                })
-            });
-            found.push(Row::new(values.collect::<rusqlite::Result<_>>()?));
-        }
-        Ok(found)
-    };
-    run().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Failure::Busy,
-        _ => Failure::Other(error.to_string()),
-    })
 }
 
 impl ToSql for Value {
