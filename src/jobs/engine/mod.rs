@@ -354,7 +354,7 @@ impl Engine {
     /// How long to wait after this many failures: twice as long each time, and a random part of that
     /// less, so that what failed together does not come back together.
     fn backoff(&self, tries: u32, range: &RangeInclusive<Duration>) -> Duration {
-        let wait = range.start().saturating_mul(1 << tries.saturating_sub(1).min(30)).min(*range.end());
+        let wait = longest_backoff(tries, range);
         let jitter = self.host.random() % 1000;
         wait / 2 + wait / 2 * jitter as u32 / 1000
     }
@@ -536,6 +536,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// How long to wait after this many failures at most.
+fn longest_backoff(tries: u32, range: &RangeInclusive<Duration>) -> Duration {
+    range.start().saturating_mul(1 << tries.saturating_sub(1).min(30)).min(*range.end())
 }
 
 /// Whether one of the slots is missing: it is being renewed, or somebody has died while he gave it back.

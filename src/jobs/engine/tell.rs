@@ -9,7 +9,7 @@ use super::drain::Drain;
 use super::lanes::Lanes;
 #[cfg(test)]
 use super::sim::tell_target;
-use super::{Engine, LONGEST_TELL};
+use super::{Engine, LONGEST_TELL, longest_backoff};
 use crate::jobs::fault;
 use crate::jobs::job::{Job, TellState};
 #[cfg(not(test))]
@@ -17,9 +17,6 @@ use crate::jobs::notify::tell as tell_target;
 use crate::jobs::notify::{self, Untold};
 use crate::jobs::store::{Ask, Due, Kind, Mark, Result};
 use crate::log;
-
-/// After so many attempts it is late, if a clock says so: with an hour between two of them that is eight days.
-const OFTEN: u32 = 200;
 
 /// How long telling goes on before somebody looks whether the job is to begin again.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -80,12 +77,12 @@ fn note(engine: &Engine, job: &mut Job, index: usize, result: std::result::Resul
         tell.error = None;
         return;
     };
-    let backoff = engine.backoff(tell.attempts, &(*engine.config.backoff.start()..=LONGEST_TELL));
-    let wait = backoff.max(delay.unwrap_or_default());
+    let (range, notify_for) = (*engine.config.backoff.start()..=LONGEST_TELL, engine.config.notify_for);
+    let wait = engine.backoff(tell.attempts, &range).max(delay.unwrap_or_default());
     tell.due = now + wait;
-    // A clock that has just leapt gives up nothing.
-    let is_late =
-        tell.due > finished + engine.config.notify_for && (engine.clock.is_steady() || tell.attempts > OFTEN);
+    // A clock that has just leapt gives up nothing. Who has just come cannot know that, but how long was waited.
+    let waited = || (1..=tell.attempts).map(|tries| longest_backoff(tries, &range)).sum::<Duration>();
+    let is_late = tell.due > finished + notify_for && (engine.clock.is_steady() || waited() > notify_for);
     if is_temporary && !is_late {
         log::error(format_args!("job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis()));
     } else {

@@ -1,6 +1,7 @@
 //! What every store promises: one suite that each of them passes, by threads where many do the same at once.
 //! What hosts make of them is tested with hosts.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,7 @@ macro_rules! suite {
             waits_that_a_clock_began_that_was_ahead_begin_anew
             who_was_accepted_by_a_clock_that_was_ahead_has_a_turn_now
             a_queue_is_full_when_as_many_wait_as_may
+            what_is_cancelled_takes_no_room_while_it_is_ended
             with_a_large_limit_an_earlier_count_will_do_for_a_while
             a_job_is_there_from_its_record_on_and_begins_later
             nothing_that_a_lost_slots_holder_does_has_an_effect
@@ -452,6 +454,34 @@ pub fn a_queue_is_full_when_as_many_wait_as_may<F: Fixture>() {
     let known = put_input(&*store, &with_key("one"));
     let again = store.put(Id::new(&Native), &with_key("one"), 1, now()).unwrap();
     assert_eq!(again, Put::Known(known.id));
+}
+
+pub fn what_is_cancelled_takes_no_room_while_it_is_ended<F: Fixture>() {
+    let fixture = F::new();
+    let store = fixture.store();
+    let slot = enter(&*store);
+    let cancels = [0; 100].map(|_| Mark { id: put(&*store).id, round: 0, ask: Ask::Cancel });
+    for cancel in cancels {
+        store.ask(cancel).unwrap();
+    }
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let client = fixture.store();
+            while !is_over.load(Ordering::Relaxed) {
+                assert_eq!(client.counts().unwrap().waiting, 0);
+            }
+        });
+        for cancel in cancels {
+            let kind = store.claim_any(&slot, cancel.id).unwrap().unwrap();
+            let mut job = store.load(&slot, cancel.id, kind).unwrap();
+            end(&mut job, State::Cancelled);
+            store.save(&slot, &mut job).unwrap();
+            release(&*store, &slot, &job);
+            store.forget_mark(cancel).unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
 
 pub fn with_a_large_limit_an_earlier_count_will_do_for_a_while<F: Fixture>() {
@@ -1367,8 +1397,8 @@ pub fn of_many_that_join_a_group_at_once_one_has_the_turn<F: Fixture>() {
 pub fn nobody_who_joins_while_others_end_is_left_behind<F: Fixture>() {
     const JOBS: usize = 10;
     let fixture = F::new();
-    let running = std::sync::atomic::AtomicUsize::new(0);
-    let order = std::sync::atomic::Ordering::SeqCst;
+    let running = AtomicUsize::new(0);
+    let order = Ordering::SeqCst;
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -1382,7 +1412,7 @@ pub fn nobody_who_joins_while_others_end_is_left_behind<F: Fixture>() {
                 let slot = (0..100)
                     .find_map(|n| store.enter(Role::Drain(n % SLOTS), &Holding::Free).unwrap())
                     .expect("a slot is free");
-                let begun = std::time::Instant::now();
+                let begun = Instant::now();
                 while store.counts().unwrap().ended[0].1 < 4 * JOBS as u64 {
                     assert!(begun.elapsed() < SECOND * 60, "{:?}", store.counts().unwrap());
                     let due = store.look(now() + SECOND, 9, false).unwrap().due;

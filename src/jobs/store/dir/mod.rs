@@ -804,10 +804,9 @@ impl<F: Folder> Store for Dir<F> {
     }
 
     fn counts(&self) -> Result<Counts> {
-        let (waiting, untold) = (self.waiting(), self.length_of(queue::FOLDERS[1]));
+        let (waiting, untold) = (self.waiting_uncancelled()?, self.length_of(queue::FOLDERS[1])?);
         let (ended, given_up) = (self.files.ended()?, self.files.targets_untold()?);
-        let waiting = waiting?.saturating_sub(super::cancelled(self)?);
-        let mut counts = Counts { waiting, running: 0, untold: untold?, drains: 0, ended, given_up };
+        let mut counts = Counts { waiting, running: 0, untold, drains: 0, ended, given_up };
         let mut drains = Vec::new();
         for (role, folder) in self.files.held_slots()? {
             for name in self.files.names(&folder)? {
@@ -828,7 +827,13 @@ impl<F: Folder> Store for Dir<F> {
 impl<F: Folder> Dir<F> {
     /// Whether as many jobs wait as may.
     fn is_full(&self, most: usize, now: Time) -> Result<bool> {
-        Ok(self.is_queue_full(most, now)? && self.waiting()?.saturating_sub(super::cancelled(self)?) >= most)
+        Ok(self.is_queue_full(most, now)? && self.waiting_uncancelled()? >= most)
+    }
+
+    /// How many jobs wait that are not cancelled.
+    fn waiting_uncancelled(&self) -> Result<usize> {
+        let cancelled = super::cancelled(self)?; // First: one that is being ended meanwhile waits no longer.
+        Ok(self.waiting()?.saturating_sub(cancelled))
     }
 
     /// Makes sure that a job stays where it is, or goes where it has gone since.
