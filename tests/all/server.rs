@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How long anything may take to come up.
-const START: Duration = Duration::from_secs(180);
+const START: Duration = Duration::from_secs(600);
 
 pub struct Server {
     child: Child,

@@ -29,7 +29,7 @@ use crate::jobs::store::{Put, Range, SharedSqlite, Store, StoreError, Wanted};
 use crate::jobs::time::Time;
 use crate::jobs::worker::{Checkpoint, Failure, Job, Next, Output, Worker, Workers, demo};
 use ground::Ground;
-use world::{Results, Telling, World};
+use world::{AWAY, BROKEN, Results, Telling, World};
 
 /// Longer than a store looks for a job that is in none of its places.
 const LEASE: Duration = Duration::from_secs(3);
@@ -251,16 +251,10 @@ impl History {
                 "loaded" => assert!(trace.version >= *stored, "loaded after {stored} was stored: {trace:?}"),
                 "lost" => assert!(trace.is_stale, "who lives has lost his slot: {trace:?}"),
                 "adopted" => {
-                    assert!(
-                        self.world.seems_dead(trace.version, trace.host),
-                        "adopted from the living: {trace:?}"
-                    )
+                    assert!(self.world.seems_dead(trace.version), "adopted from the living: {trace:?}")
                 }
                 "relieved" => {
-                    assert!(
-                        self.world.seems_silent(trace.version, trace.host),
-                        "relieved though it lives: {trace:?}"
-                    )
+                    assert!(self.world.seems_silent(trace.version), "relieved though it lives: {trace:?}")
                 }
                 _ if trace.is_stale => {}
                 "step" => assert!(trace.version >= *stored, "a step ran again after {stored}: {trace:?}"),
@@ -333,8 +327,13 @@ impl History {
                 let (cancelled, retried) = (known.cancelled.contains(id), retries > 0);
                 let is_right = match state {
                     State::Succeeded => !fails && (!cancelled || retried || found.job.run.version > 0),
-                    // Lost once, and again while it ran alone: that is a failed attempt.
-                    State::Failed => *fails || lost.get(id).is_some_and(|lost| *lost > 1),
+                    // Lost once, and again while it ran alone: that is a failed attempt. So is what cannot be read,
+                    // as long as the disk may be broken just there.
+                    State::Failed => {
+                        let cannot_be_read =
+                            found.job.run.error.as_ref().is_some_and(|e| e.ends_with(&BROKEN[0].to_string()));
+                        *fails || lost.get(id).is_some_and(|lost| *lost > 1) || cannot_be_read
+                    }
                     State::Cancelled => cancelled,
                     State::Queued | State::Running => false,
                 };
@@ -514,8 +513,14 @@ fn history(seed: u64, ground: Ground, cuts: bool, is_shown: bool) {
         let stop = (choose(2) == 0).then(|| Duration::from_millis(choose(6000)));
         world.set_snag(choose(3000), stop);
     }
-    if history.ground.is_database() && choose(4) == 0 {
-        world.set_failing(1 + choose(30)); // It is away for moments.
+    if choose(4) == 0 {
+        match history.ground {
+            Ground::Disk(_) => world.set_failing(1 + choose(30), BROKEN),
+            Ground::Database(_) => world.set_failing(1 + choose(30), AWAY), // For moments.
+        }
+    }
+    if choose(8) == 0 {
+        world.forbid_links();
     }
     for event in 0..3 + choose(10) {
         let host = hosts[choose(hosts.len() as u64) as usize];

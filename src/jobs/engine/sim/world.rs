@@ -29,9 +29,11 @@ use crate::jobs::time::Time;
 /// When a world begins: 2026, in milliseconds.
 const BEGIN: u64 = 1_790_000_000_000;
 
-/// How a statement fails: it is not run, or its answer is lost. What is said of it follows.
-const REFUSED: (ErrorKind, &str) = (ErrorKind::ConnectionRefused, ": refused");
-const LOST: (ErrorKind, &str) = (ErrorKind::ConnectionReset, ": lost");
+/// How an operation on a disk fails: nothing is done.
+pub const BROKEN: &[ErrorKind] = &[ErrorKind::Other];
+
+/// How a statement fails: it is not run, or its answer is lost.
+pub const AWAY: &[ErrorKind] = &[ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset];
 
 /// What happened to a job.
 #[derive(Clone, Debug)]
@@ -39,8 +41,6 @@ pub struct Trace {
     pub event: &'static str,
     pub id: Id,
     pub version: u64,
-    /// On which host.
-    pub host: usize,
     /// Whether this was done by a host that others may hold for dead.
     pub is_stale: bool,
 }
@@ -79,8 +79,11 @@ struct State {
     lanes: usize,
     /// How long each operation on the disk takes at least, in microseconds.
     slow: u64,
-    /// How many of a thousand statements fail.
-    failing: u64,
+    /// How many of a thousand operations fail, and how; and whether one has.
+    failing: (u64, &'static [ErrorKind]),
+    has_failed: bool,
+    /// A file can have one name only.
+    is_linkless: bool,
     /// How long this run goes on, in microseconds.
     until: u64,
     /// Whose turn it is.
@@ -150,7 +153,9 @@ impl World {
             random: Box::new(random),
             lanes: 2,
             slow: 0,
-            failing: 0,
+            failing: (0, &[]),
+            has_failed: false,
+            is_linkless: false,
             until: 0,
             running: None,
             invocations: Vec::new(),
@@ -186,16 +191,16 @@ impl World {
         self.state().now / 1000
     }
 
-    /// Whether the host that a random number was given to could be held for dead by this one; or it is the same, which
-    /// has failed to do what it wanted as the holder.
-    pub fn seems_dead(&self, number: u64, by: usize) -> bool {
+    /// Whether the host that a random number was given to could be held for dead. After an operation has failed, it may
+    /// have failed to do what it wanted as the holder.
+    pub fn seems_dead(&self, number: u64) -> bool {
         let state = self.state();
         let seems_dead = |host: &usize| state.hosts[*host].is_dead || state.hosts[*host].is_stale;
-        state.given.get(&number).is_none_or(|host| *host == by || seems_dead(host))
+        state.has_failed || state.given.get(&number).is_none_or(seems_dead)
     }
 
     /// Whether the host that a random number was given to has given no sign of life for a while.
-    pub fn seems_silent(&self, number: u64, by: usize) -> bool {
+    pub fn seems_silent(&self, number: u64) -> bool {
         let silent = |state: &State, host: &usize| {
             let host = &state.hosts[*host];
             host.stopped_until > state.now && state.now - host.stopped_since >= SILENCE.as_micros() as u64
@@ -203,7 +208,7 @@ impl World {
         let state = self.state();
         let is_silent = state.given.get(&number).is_some_and(|host| silent(&state, host));
         drop(state);
-        is_silent || self.seems_dead(number, by)
+        is_silent || self.seems_dead(number)
     }
 
     /// Lets a host die, or stop for this long, between two operations on the disk.
@@ -217,15 +222,20 @@ impl World {
         (state.lanes, state.slow) = (lanes, slow.as_micros() as u64);
     }
 
-    /// From now on, so many of a thousand statements fail.
-    pub fn set_failing(&self, failing: u64) {
-        self.state().failing = failing;
+    /// From now on, so many of a thousand operations fail in these ways.
+    pub fn set_failing(&self, failing: u64, ways: &'static [ErrorKind]) {
+        self.state().failing = (failing, ways);
+    }
+
+    /// On this disk, a file can have one name only.
+    pub fn forbid_links(&self) {
+        self.state().is_linkless = true;
     }
 
     /// Nothing of the kind happens any more.
     pub fn unset_snag(&self) {
         let mut state = self.state();
-        (state.snag, state.failing) = (None, 0);
+        (state.snag, state.failing.0) = (None, 0);
     }
 
     pub fn traces(&self) -> Vec<Trace> {
@@ -363,10 +373,17 @@ impl World {
             let cost = if operation == "sync" { 400 } else { 20 };
             let pause = (state.random)(cost) + 1 + state.slow;
             let host = state.invocations[number].host;
-            let fails = state.failing > 0 && (state.random)(1000) < state.failing;
-            let failure = fails.then(|| [REFUSED, LOST][(state.random)(2) as usize]);
-            let result = || failure.map_or(Ok(()), |failure| Err(failure.0.into()));
-            state.note(|| format!("{host}.{number} {operation} {path}{}", failure.map_or("", |f| f.1)));
+            let (failing, ways) = state.failing;
+            let fails = failing > 0 && (state.random)(1000) < failing;
+            let failure = fails.then(|| ways[(state.random)(ways.len() as u64) as usize]);
+            let is_linkless = state.is_linkless && operation == "link";
+            state.has_failed |= failure.is_some();
+            let failure = failure.or(is_linkless.then_some(ErrorKind::Unsupported));
+            let result = || failure.map_or(Ok(()), |failure| Err(failure.into()));
+            let of = |failure| format!(": {failure}");
+            state.note(|| {
+                format!("{host}.{number} {operation} {path}{}", failure.map(of).unwrap_or_default())
+            });
             match &mut state.snag {
                 Some((0, stop)) => {
                     match stop.take() {
@@ -434,7 +451,7 @@ impl World {
         let state = &mut *self.state();
         let host = state.invocations[number].host;
         let is_stale = state.hosts[host].is_stale;
-        state.traces.push(Trace { event, id, version, host, is_stale });
+        state.traces.push(Trace { event, id, version, is_stale });
         state.note(|| format!("{number} {event} {id} {version}"));
     }
 }

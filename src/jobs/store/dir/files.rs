@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::super::{Result, StoreError};
 use super::folder::{About, Folder};
+use super::unless_lost;
 use crate::jobs::host::Host;
 use crate::log;
 
@@ -134,10 +135,10 @@ impl<F: Folder> Files<F> {
     /// Writes a file durably, unless there is one.
     pub fn create_if_none(&self, path: &str) -> Result<()> {
         match self.create_synced(path, b"") {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                Err(self.failed("writing", path, error))
-            }
-            _ => Ok(()),
+            Ok(()) => Ok(()),
+            // Whoever has written it may be about to sync it, or have failed to.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => unless_lost(self.sync(path)),
+            Err(error) => Err(self.failed("writing", path, error)),
         }
     }
 
@@ -167,32 +168,54 @@ impl<F: Folder> Files<F> {
             .ok_or(StoreError::Lost)
     }
 
-    /// Gives a file a second name, if that is not in use: whether it has it. Where files can have one
-    /// name only, it is a copy.
-    pub fn link(&self, from: &str, to: &str) -> Result<bool> {
+    /// Gives a file a second name, if that is not in use. Where files can have one name only, it is a copy, which is
+    /// synced at once.
+    pub fn link(&self, from: &str, to: &str) -> Result<()> {
         match self.folder.link(from, to) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::Lost),
-            Err(_) => {
-                match self.folder.read(from, 0, usize::MAX).and_then(|bytes| self.create_synced(to, &bytes)) {
-                    Ok(()) => Ok(true),
-                    Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-                    Err(error) => Err(self.failed("writing", to, error)),
-                }
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                let bytes = self.read(from)?.ok_or(StoreError::Lost)?;
+                self.write(to, &bytes, true)?;
+                self.sync(to)
             }
+            _ => Ok(()),
         }
     }
 
-    /// Gives a file a second name that says only that it is there. Where files can have one name only, it is an
-    /// empty file.
+    /// Gives a file a second name that says only that it is there: whether that can be synced with the file. Where
+    /// files can have one name only, it is an empty file, which is synced here.
     pub fn note(&self, from: &str, to: &str) -> Result<bool> {
-        match self.folder.link(from, to) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        let is_plain =
+            |error: &io::Error| matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound);
+        let noted = match self.folder.link(from, to) {
+            Err(error) if !is_plain(&error) => self.create_synced(to, b"").map(|()| false),
+            linked => linked.map(|()| true),
+        };
+        match noted {
             Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::Lost),
-            Err(_) => self.append(to, b"").map(|()| true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(true),
+            noted => noted.map_err(|error| self.failed("writing", to, error)),
         }
+    }
+
+    /// Takes a name, unless somebody has: makes a folder there, and in it, at this path, another name of a file. It is
+    /// synced with that file.
+    pub fn take(&self, name: &str, inner: &str, file: &str) -> Result<bool> {
+        let folder = self.unused();
+        let inner = format!("{folder}/{inner}");
+        let taken = self.make_path_to(&inner).and_then(|()| {
+            let is_synced_with_it = self.note(file, &inner)?;
+            let taken = self.rename_if_free(&folder, name)?;
+            if taken && !is_synced_with_it {
+                let (parent, _) = name.rsplit_once('/').unwrap_or((".", name));
+                self.sync(parent)?;
+            }
+            Ok(taken)
+        });
+        if !matches!(taken, Ok(true)) {
+            self.remove_all(&folder)?;
+        }
+        taken
     }
 
     /// Renames; [`StoreError::Lost`] if it is not there, or one of the folders has gone, as slots do.
@@ -251,6 +274,11 @@ impl<F: Folder> Files<F> {
                 _ => Err(self.failed("making", path, error)),
             },
         }
+    }
+
+    /// Makes the folders that this is in.
+    pub fn make_path_to(&self, path: &str) -> Result<()> {
+        path.rsplit_once('/').map_or(Ok(()), |(folder, _)| self.make_path(folder))
     }
 
     /// Removes a folder unless something is in it: whether it has.

@@ -171,17 +171,7 @@ impl<F: Folder> Dir<F> {
 
     /// Takes the turn of a group for a job, unless another one has it.
     fn take_turn(&self, group: &str, id: Id, from: &str) -> Result<bool> {
-        let folder = self.files.unused();
-        let inner = path(&folder, id);
-        self.files.make_folder(&folder)?;
-        let taken = self.files.make_folder(&inner).and_then(|()| {
-            self.files.note(from, &path(&inner, id))?;
-            self.files.rename_if_free(&folder, &turns(group))
-        });
-        if !matches!(taken, Ok(true)) {
-            self.files.remove_all(&folder)?;
-        }
-        taken
+        self.files.take(&turns(group), &path(&id.to_string(), id), from)
     }
 
     /// Hands the turn of a job that has ended over to another one, unless somebody has.
@@ -231,7 +221,7 @@ impl<F: Folder> Dir<F> {
         let entry = place(&numbers(group), number, &format!("{:015}.{id}", number.0));
         // Where it is noted, it is found when it is not needed any more.
         self.files.write(&path("where", id), entry.as_bytes(), false)?;
-        self.files.link_in_tree(from, &entry).map(drop)
+        self.files.link_in_tree(from, &entry)
     }
 
     /// The number of a job, as far as it is noted.
@@ -276,7 +266,7 @@ impl<F: Folder> Dir<F> {
         for _ in 0..LOOKS {
             let Some(from) = self.waiting_place(id)? else { return Ok(false) };
             let queued = self.due_of(id, &from).and_then(|due| {
-                let Some(due) = due else { return self.discard(id) };
+                let Some(due) = due else { return self.discard(id).map(|()| false) };
                 self.keep_turn(group, id, &from)?;
                 self.forget_number(id)?;
                 // Whoever ends it before this is synced syncs it himself.
@@ -284,11 +274,11 @@ impl<F: Folder> Dir<F> {
                 self.queue(&from, due, self.now())?;
                 self.files.remove_if_empty(PARKED)?;
                 self.sync_job(id)?;
-                self.files.remove_if_any(&moving(group, id))
+                self.files.remove_if_any(&moving(group, id)).map(|()| true)
             });
             match queued {
                 Err(StoreError::Lost) => {} // Somebody else does the same.
-                result => return result.map(|()| true),
+                result => return result,
             }
         }
         Ok(false)

@@ -69,7 +69,7 @@ pub fn entry(class: &str, worker: &str, id: Id) -> String {
 impl<F: Folder> Files<F> {
     /// Lists a job that is being recorded in this file.
     pub fn list_new(&self, id: Id, worker: &str, file: &str) -> Result<()> {
-        self.link_in_tree(file, &entry(CLASSES[0], worker, id)).map(drop)
+        self.link_in_tree(file, &entry(CLASSES[0], worker, id))
     }
 
     /// Lists a job, whose file this is, as what it has come to, having been another before.
@@ -83,7 +83,7 @@ impl<F: Folder> Files<F> {
                 return if is_in_use { Ok(()) } else { self.prune(&from) };
             }
         }
-        self.link_in_tree(file, &to).map(drop)
+        self.link_in_tree(file, &to)
     }
 
     /// Takes a job off the lists.

@@ -198,16 +198,7 @@ impl<F: Folder> Dir<F> {
     /// Takes a key for a job that is being recorded, unless another job has it. The key is a folder, so
     /// that only what names this job is ever removed from it.
     fn take_key(&self, key: &str, id: Id) -> Result<bool> {
-        let folder = self.files.unused();
-        self.files.make_folder(&folder)?;
-        let taken = self
-            .files
-            .link(&path("fresh", id), &path(&folder, id))
-            .and_then(|_| self.files.rename_if_free(&folder, &key_folder(key)));
-        if !matches!(taken, Ok(true)) {
-            self.files.remove_all(&folder)?;
-        }
-        taken
+        self.files.take(&key_folder(key), &id.to_string(), &path("fresh", id))
     }
 
     fn release_key(&self, key: &str, id: Id) -> Result<()> {
@@ -491,9 +482,14 @@ impl<F: Folder> Store for Dir<F> {
                 }
                 Err(error) => {
                     // For good, before the same is tried again: what a power cut would bring back is another file.
-                    let discard = self.make().and_then(|()| self.discard(id));
-                    let _ = discard.and_then(|()| self.files.sync("gone"));
-                    return Err(error);
+                    let discarded = self.make().and_then(|()| self.discard(id));
+                    return Err(match discarded.and_then(|()| self.files.sync("gone")) {
+                        Ok(()) => error,
+                        Err(_) => StoreError::Failed {
+                            doing: "recording a job".into(),
+                            error: io::Error::other(error.to_string()),
+                        },
+                    });
                 }
             }
             self.recorded.borrow_mut().push((Due::new(id, input), input.group.clone()));
@@ -865,8 +861,10 @@ impl<F: Folder> Dir<F> {
             if self.begins_again(id)? {
                 return Ok(false);
             }
-            if place.starts_with(slots::SLOTS_FOLDER) && !place.ends_with(slots::TELL) {
-                // Whoever was about to end it has lost it.
+            let is_settled =
+                place.starts_with("done/") || place.starts_with("outbox/") || place.ends_with(slots::TELL);
+            if !is_settled {
+                // Whoever was about to end it has lost it; or a power cut has brought it back where it was before.
                 if let Some(group) = &found.job.input.group {
                     self.settle(&group.digest(), Some((id, &gone)))?;
                 }

@@ -39,12 +39,12 @@ fn digits(time: Time) -> String {
 }
 
 impl<F: Folder> Files<F> {
-    /// Gives a file a name in a tree as well: whether that was free.
-    pub fn link_in_tree(&self, from: &str, to: &str) -> Result<bool> {
+    /// Gives a file a name in a tree as well.
+    pub fn link_in_tree(&self, from: &str, to: &str) -> Result<()> {
         for _ in 0..TRIES {
             match self.note(from, to) {
                 Err(StoreError::Lost) if self.exists(from)? => self.make_path_to(to)?,
-                result => return result,
+                result => return result.map(drop),
             }
         }
         Err(StoreError::Lost)
@@ -84,10 +84,6 @@ impl<F: Folder> Files<F> {
             path = folder;
         }
         Ok(())
-    }
-
-    fn make_path_to(&self, path: &str) -> Result<()> {
-        path.rsplit_once('/').map_or(Ok(()), |(folder, _)| self.make_path(folder))
     }
 
     /// Removes a few of the folders that are empty, any of them, but for that of this time.
