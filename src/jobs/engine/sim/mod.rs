@@ -1,6 +1,6 @@
 //! Histories: hosts that share a store and stop, die, come back late or have wrong clocks, while clients
-//! post, cancel, retry, list and remove, and targets hear of ends, or do not. Whatever happens, the store's and the
-//! engine's promises hold.
+//! post, cancel, retry, list and remove, targets hear of ends, or do not, and what the store rests on may fail.
+//! Whatever happens, the store's and the engine's promises hold.
 //!
 //! `SEED=7` runs one history again, `HISTORIES=100000` says how many there are on disks. In a database there are an
 //! eighth of that: they take longer.
