@@ -25,7 +25,7 @@ wasmcloud-component: tools ## set up, and build for wasmCloud with PostgreSQL
 
 test: test-tools build ## set up, build, and run all tests
 	@rm -rf target/hosts
-	HISTORIES=$${HISTORIES:-20000} cargo test --locked --quiet --lib
+	HISTORIES=$${HISTORIES:-10000} cargo test --locked --quiet --lib
 	cargo test --locked --quiet --test all -- --test-threads 3
 	REUSE=1 cargo test --locked --quiet --test all -- --test-threads 4 --skip ::wash --skip ::spin --skip languages --skip readme
 	cargo test --locked --quiet --doc

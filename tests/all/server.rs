@@ -7,10 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long anything may take to come up.
 const START: Duration = Duration::from_secs(600);
+
+/// How often it is looked whether it has ended.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub struct Server {
     child: Child,
@@ -39,11 +42,17 @@ impl Server {
 
     /// The first line of output that has `text` in it.
     pub fn wait_for(&self, text: &str) -> String {
-        let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
-        let (lines, more) = &*self.output;
-        let (lines, _) =
-            more.wait_timeout_while(lines.lock().unwrap(), START, |lines| found(lines).is_none()).unwrap();
-        found(&lines).unwrap_or_else(|| panic!("no `{text}` in {lines:#?}"))
+        let (begun, (lines, more)) = (Instant::now(), &*self.output);
+        loop {
+            // Who keeps what it says holds that, too.
+            let has_ended = Arc::strong_count(&self.output) == 1;
+            let lines = lines.lock().unwrap();
+            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            assert!(!has_ended && begun.elapsed() < START, "no `{text}` in {lines:#?}");
+            drop(more.wait_timeout(lines, LOOK).unwrap());
+        }
     }
 
     /// The lines so far that have `text` in them.

@@ -29,27 +29,26 @@ on! {
     /// As docs/workers.md says it: the workers are dependencies, and Spin composes.
     fn with_the_projects_spin_toml_workers_are_plugged_in(kind: Kind) -> String {
         let (data, folder) = (Folder::new(), Folder::new());
-        let (service, worker) = ("target/plug/service-spin.wasm", "examples/plug-in.wasm");
-        let worker = root().join("target/wasm32-wasip2/release").join(worker);
-        let document = fs::read_to_string(root().join("docs/workers.md")).unwrap();
+        let release = root().join("target/wasm32-wasip2/release");
+        let (service, worker) = (release.join("service-spin.wasm"), release.join("examples/plug-in.wasm"));
+        let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+        let (document, manifest) = (read("docs/workers.md"), read("spin.toml"));
         let told = document.split("```toml\n[component.afterack]\n").nth(1).unwrap().split("```").next().unwrap();
         let (beside, dependencies) = told.split_once("\n\n").unwrap();
         let (source, beside) = beside.split_once('\n').unwrap();
-        assert_eq!(source, format!("source = {service:?}"));
+        assert_eq!(source, r#"source = "target/plug/service-spin.wasm""#);
         let words = r#"words = { path = "words.wasm""#;
         assert!(dependencies.contains(words), "{dependencies}");
-        let one = dependencies.replace(words, &format!("one = {{ path = {worker:?}"));
-        let second = one.lines().last().unwrap().replace("one = ", "second-one = ");
-        let manifest = fs::read_to_string(root().join("spin.toml")).unwrap();
+        let root = dependencies.replace(words, &format!("root = {{ path = {worker:?}"));
+        let second = root.lines().last().unwrap().replace("root = ", "second-one = ");
         let component = "[component.afterack]\nsource = \"target/wasm32-wasip2/release/spin.wasm\"\n";
         assert!(manifest.contains(component));
-        let source = root().join(service);
         let manifest =
-            manifest.replace(component, &format!("[component.afterack]\nsource = {source:?}\n{beside}\n"));
+            manifest.replace(component, &format!("[component.afterack]\nsource = {service:?}\n{beside}\n"));
         let path = folder.0.join("spin.toml");
-        fs::write(&path, format!("{manifest}\n{one}{second}\n")).unwrap();
+        fs::write(&path, format!("{manifest}\n{root}{second}\n")).unwrap();
         let host = spin_up_from(kind, &path, &data.0, "lease=2s");
-        for worker in ["one", "second-one"] {
+        for worker in ["root", "second-one"] {
             let input = br#"{"what":"steps","steps":3}"#;
             let id = id(&Connection::open(host.address).post(&format!("/jobs/{worker}"), JSON, input));
             Client(&host).wait_for(&id, "succeeded");

@@ -92,7 +92,7 @@ fn key_digest(key: &str, worker: &str) -> Result<String, Problem> {
 /// What two requests have in common that are the same.
 fn digest_of(input: &Input) -> String {
     let content_type = input.content_type().unwrap_or_default();
-    let delay = input.delay.map(|delay| delay.time().as_millis().to_string()).unwrap_or_default();
+    let delay = input.delay.map(|delay| (delay.time().as_millis() as u64).to_string()).unwrap_or_default();
     let group = input.group.as_ref().map(Group::name).unwrap_or_default();
     let notify = input.notify.join(" ");
     let headers = [content_type, &notify, &delay, group].map(str::as_bytes);

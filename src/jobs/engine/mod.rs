@@ -354,9 +354,8 @@ impl Engine {
     /// How long to wait after this many failures: twice as long each time, and a random part of that
     /// less, so that what failed together does not come back together.
     fn backoff(&self, tries: u32, range: &RangeInclusive<Duration>) -> Duration {
-        let wait = longest_backoff(tries, range);
-        let jitter = self.host.random() % 1000;
-        wait / 2 + wait / 2 * jitter as u32 / 1000
+        let half = longest_backoff(tries, range) / 2;
+        Duration::from_millis(half + half * (self.host.random() % 1000) / 1000)
     }
 
     fn end(&self, job: &mut Job, state: State, content_type: Option<String>) {
@@ -538,9 +537,10 @@ impl Engine {
     }
 }
 
-/// How long to wait after this many failures at most.
-fn longest_backoff(tries: u32, range: &RangeInclusive<Duration>) -> Duration {
-    range.start().saturating_mul(1 << tries.saturating_sub(1).min(30)).min(*range.end())
+/// How long to wait after this many failures at most, in milliseconds.
+fn longest_backoff(tries: u32, range: &RangeInclusive<Duration>) -> u64 {
+    let [first, longest] = [range.start(), range.end()].map(|time| time.as_millis() as u64);
+    first.saturating_mul(1 << tries.saturating_sub(1).min(30)).min(longest)
 }
 
 /// Whether one of the slots is missing: it is being renewed, or somebody has died while he gave it back.

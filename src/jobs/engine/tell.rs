@@ -81,10 +81,11 @@ fn note(engine: &Engine, job: &mut Job, index: usize, result: std::result::Resul
     let wait = engine.backoff(tell.attempts, &range).max(delay.unwrap_or_default());
     tell.due = now + wait;
     // A clock that has just leapt gives up nothing. Who has just come cannot know that, but how long was waited.
-    let waited = || (1..=tell.attempts).map(|tries| longest_backoff(tries, &range)).sum::<Duration>();
-    let is_late = tell.due > finished + notify_for && (engine.clock.is_steady() || waited() > notify_for);
+    let waited = || (1..=tell.attempts).map(|tries| longest_backoff(tries, &range)).sum::<u64>();
+    let is_late = tell.due > finished + notify_for
+        && (engine.clock.is_steady() || waited() >= notify_for.as_millis() as u64);
     if is_temporary && !is_late {
-        log::error(format_args!("job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis()));
+        log::error(format_args!("job {id}: {uri}: {error}; trying again in {} ms", wait.as_millis() as u64));
     } else {
         tell.state = TellState::Failed;
         log::error(format_args!("job {id}: {uri}: {error}; giving up after {} attempts", tell.attempts));

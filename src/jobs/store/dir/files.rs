@@ -171,49 +171,47 @@ impl<F: Folder> Files<F> {
     /// Gives a file a second name, if that is not in use. Where files can have one name only, it is a copy, which is
     /// synced at once.
     pub fn link(&self, from: &str, to: &str) -> Result<()> {
-        match self.folder.link(from, to) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::Lost),
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+        match if_any(self.folder.link(from, to)) {
+            Ok(linked) => linked.ok_or(StoreError::Lost),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(_) => {
                 let bytes = self.read(from)?.ok_or(StoreError::Lost)?;
                 self.write(to, &bytes, true)?;
                 self.sync(to)
             }
-            _ => Ok(()),
         }
     }
 
     /// Gives a file a second name that says only that it is there: whether that can be synced with the file. Where
     /// files can have one name only, it is an empty file, which is synced here.
     pub fn note(&self, from: &str, to: &str) -> Result<bool> {
-        let is_plain =
-            |error: &io::Error| matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound);
-        let noted = match self.folder.link(from, to) {
-            Err(error) if !is_plain(&error) => self.create_synced(to, b"").map(|()| false),
-            linked => linked.map(|()| true),
-        };
-        match noted {
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::Lost),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(true),
-            noted => noted.map_err(|error| self.failed("writing", to, error)),
+        match if_any(self.folder.link(from, to)) {
+            Ok(linked) => return linked.map(|()| true).ok_or(StoreError::Lost),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(true),
+            Err(_) => {}
+        }
+        match if_any(self.create_synced(to, b"")) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(self.failed("writing", to, error)),
+            Ok(None) => Err(StoreError::Lost),
+            _ => Ok(false),
         }
     }
 
     /// Takes a name, unless somebody has: makes a folder there, and in it, at this path, another name of a file. It is
-    /// synced with that file.
-    pub fn take(&self, name: &str, inner: &str, file: &str) -> Result<bool> {
-        let folder = self.unused();
-        let inner = format!("{folder}/{inner}");
+    /// synced with that file, or by the folder `among` which it is.
+    pub fn take(&self, name: &str, among: &str, inner: &str, file: &str) -> Result<bool> {
+        let unused = self.unused();
+        let inner = format!("{unused}/{inner}");
         let taken = self.make_path_to(&inner).and_then(|()| {
             let is_synced_with_it = self.note(file, &inner)?;
-            let taken = self.rename_if_free(&folder, name)?;
+            let taken = self.rename_if_free(&unused, name)?;
             if taken && !is_synced_with_it {
-                let (parent, _) = name.rsplit_once('/').unwrap_or((".", name));
-                self.sync(parent)?;
+                self.sync(among)?;
             }
             Ok(taken)
         });
         if !matches!(taken, Ok(true)) {
-            self.remove_all(&folder)?;
+            self.remove_all(&unused)?;
         }
         taken
     }

@@ -171,7 +171,7 @@ impl<F: Folder> Dir<F> {
 
     /// Takes the turn of a group for a job, unless another one has it.
     fn take_turn(&self, group: &str, id: Id, from: &str) -> Result<bool> {
-        self.files.take(&turns(group), &path(&id.to_string(), id), from)
+        self.files.take(&turns(group), "turns", &path(&id.to_string(), id), from)
     }
 
     /// Hands the turn of a job that has ended over to another one, unless somebody has.

@@ -198,7 +198,7 @@ impl<F: Folder> Dir<F> {
     /// Takes a key for a job that is being recorded, unless another job has it. The key is a folder, so
     /// that only what names this job is ever removed from it.
     fn take_key(&self, key: &str, id: Id) -> Result<bool> {
-        self.files.take(&key_folder(key), &id.to_string(), &path("fresh", id))
+        self.files.take(&key_folder(key), "keys", &id.to_string(), &path("fresh", id))
     }
 
     fn release_key(&self, key: &str, id: Id) -> Result<()> {
@@ -482,14 +482,8 @@ impl<F: Folder> Store for Dir<F> {
                 }
                 Err(error) => {
                     // For good, before the same is tried again: what a power cut would bring back is another file.
-                    let discarded = self.make().and_then(|()| self.discard(id));
-                    return Err(match discarded.and_then(|()| self.files.sync("gone")) {
-                        Ok(()) => error,
-                        Err(_) => StoreError::Failed {
-                            doing: "recording a job".into(),
-                            error: io::Error::other(error.to_string()),
-                        },
-                    });
+                    self.make().and_then(|()| self.discard(id)).and_then(|()| self.files.sync("gone"))?;
+                    return Err(error);
                 }
             }
             self.recorded.borrow_mut().push((Due::new(id, input), input.group.clone()));
@@ -851,7 +845,7 @@ impl<F: Folder> Dir<F> {
         }
         let version_of = |file: &[u8]| record::decode_run_head(file).map_or(0, |run| run.version);
         for _ in 0..MOVES {
-            let Some((place, file, _)) = self.locate(id, true)? else { return Ok(false) };
+            let Some((place, file, kind)) = self.locate(id, true)? else { return Ok(false) };
             if version_of(&file) != found.job.run.version {
                 return Ok(false);
             }
@@ -862,7 +856,7 @@ impl<F: Folder> Dir<F> {
                 return Ok(false);
             }
             let is_settled =
-                place.starts_with("done/") || place.starts_with("outbox/") || place.ends_with(slots::TELL);
+                kind == Place::Done || place.starts_with("outbox/") || place.ends_with(slots::TELL);
             if !is_settled {
                 // Whoever was about to end it has lost it; or a power cut has brought it back where it was before.
                 if let Some(group) = &found.job.input.group {
