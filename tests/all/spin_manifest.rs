@@ -39,14 +39,14 @@ on! {
         assert_eq!(source, r#"source = "target/plug/service-spin.wasm""#);
         let words = r#"words = { path = "words.wasm""#;
         assert!(dependencies.contains(words), "{dependencies}");
-        let root = dependencies.replace(words, &format!("root = {{ path = {worker:?}"));
-        let second = root.lines().last().unwrap().replace("root = ", "second-one = ");
+        let first = dependencies.replace(words, &format!("root = {{ path = {worker:?}"));
+        let second = first.lines().last().unwrap().replace("root = ", "second-one = ");
         let component = "[component.afterack]\nsource = \"target/wasm32-wasip2/release/spin.wasm\"\n";
         assert!(manifest.contains(component));
         let manifest =
             manifest.replace(component, &format!("[component.afterack]\nsource = {service:?}\n{beside}\n"));
         let path = folder.0.join("spin.toml");
-        fs::write(&path, format!("{manifest}\n{root}{second}\n")).unwrap();
+        fs::write(&path, format!("{manifest}\n{first}{second}\n")).unwrap();
         let host = spin_up_from(kind, &path, &data.0, "lease=2s");
         for worker in ["root", "second-one"] {
             let input = br#"{"what":"steps","steps":3}"#;

@@ -166,12 +166,13 @@ impl Engine {
                 Ok(Some(job))
             }
             Err(StoreError::Damaged { reason, .. }) => self.repair(slot, id, kind, &reason),
+            // A database that is away is so for all jobs: that is no strike against any of them.
+            Err(error @ StoreError::Failed { .. }) if self.gathers() => Err(error),
             Err(StoreError::Failed { doing, error }) => {
                 // Perhaps it passes.
                 let strikes = &mut self.seen.borrow_mut().strikes;
                 strikes.push(id);
-                // A database that fails, fails for all of them.
-                if self.gathers() || strikes.iter().filter(|other| **other == id).count() < STRIKES {
+                if strikes.iter().filter(|other| **other == id).count() < STRIKES {
                     return Err(StoreError::Failed { doing, error });
                 }
                 self.repair(slot, id, kind, &format!("{doing}: {error}"))

@@ -255,7 +255,8 @@ pub fn of(config: &Config, host: Rc<dyn Host>) -> Rc<dyn Store> {
     }
 }
 
-/// How many jobs still wait that are cancelled already.
+/// How many jobs still wait that are cancelled already. It is asked before all those that wait are counted: one that is
+/// ended in between waits no longer.
 fn cancelled(store: &dyn Store) -> Result<usize> {
     let mut cancelled = 0;
     for mark in store.marks()?.into_iter().filter(|mark| mark.ask == Ask::Cancel) {

@@ -514,10 +514,7 @@ fn history(seed: u64, ground: Ground, cuts: bool, is_shown: bool) {
         world.set_snag(choose(3000), stop);
     }
     if choose(4) == 0 {
-        match history.ground {
-            Ground::Disk(_) => world.set_failing(1 + choose(30), BROKEN),
-            Ground::Database(_) => world.set_failing(1 + choose(30), AWAY), // For moments.
-        }
+        world.set_failing(1 + choose(30), if history.ground.is_database() { AWAY } else { BROKEN });
     }
     if choose(8) == 0 {
         world.forbid_links();

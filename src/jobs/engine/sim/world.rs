@@ -79,8 +79,9 @@ struct State {
     lanes: usize,
     /// How long each operation on the disk takes at least, in microseconds.
     slow: u64,
-    /// How many of a thousand operations fail, and how; and whether one has.
+    /// How many of a thousand operations fail, and how.
     failing: (u64, &'static [ErrorKind]),
+    /// One of them has.
     has_failed: bool,
     /// A file can have one name only.
     is_linkless: bool,
@@ -377,7 +378,7 @@ impl World {
             let fails = failing > 0 && (state.random)(1000) < failing;
             let failure = fails.then(|| ways[(state.random)(ways.len() as u64) as usize]);
             let is_linkless = state.is_linkless && operation == "link";
-            state.has_failed |= failure.is_some();
+            state.has_failed |= fails;
             let failure = failure.or(is_linkless.then_some(ErrorKind::Unsupported));
             let result = || failure.map_or(Ok(()), |failure| Err(failure.into()));
             let of = |failure| format!(": {failure}");
@@ -449,8 +450,7 @@ impl World {
 
     fn trace(&self, number: usize, event: &'static str, id: Id, version: u64) {
         let state = &mut *self.state();
-        let host = state.invocations[number].host;
-        let is_stale = state.hosts[host].is_stale;
+        let is_stale = state.hosts[state.invocations[number].host].is_stale;
         state.traces.push(Trace { event, id, version, is_stale });
         state.note(|| format!("{number} {event} {id} {version}"));
     }

@@ -123,8 +123,8 @@ impl<F: Folder> Files<F> {
         })
     }
 
-    fn create_synced(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
-        self.folder.create(path, bytes).and_then(|file| self.folder.sync_file(&file))
+    fn create_synced(&self, path: &str) -> io::Result<()> {
+        self.folder.create(path, b"").and_then(|file| self.folder.sync_file(&file))
     }
 
     /// Syncs a file that is open, which was at this path.
@@ -132,10 +132,10 @@ impl<F: Folder> Files<F> {
         self.folder.sync_file(file).map_err(|error| self.failed("syncing", path, error))
     }
 
-    /// Writes a file durably, unless there is one.
+    /// Writes an empty file durably, unless there is one; [`StoreError::Lost`] if its folder is not there.
     pub fn create_if_none(&self, path: &str) -> Result<()> {
-        match self.create_synced(path, b"") {
-            Ok(()) => Ok(()),
+        match if_any(self.create_synced(path)) {
+            Ok(made) => made.ok_or(StoreError::Lost),
             // Whoever has written it may be about to sync it, or have failed to.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => unless_lost(self.sync(path)),
             Err(error) => Err(self.failed("writing", path, error)),
@@ -171,29 +171,29 @@ impl<F: Folder> Files<F> {
     /// Gives a file a second name, if that is not in use. Where files can have one name only, it is a copy, which is
     /// synced at once.
     pub fn link(&self, from: &str, to: &str) -> Result<()> {
-        match if_any(self.folder.link(from, to)) {
-            Ok(linked) => linked.ok_or(StoreError::Lost),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            Err(_) => {
-                let bytes = self.read(from)?.ok_or(StoreError::Lost)?;
-                self.write(to, &bytes, true)?;
-                self.sync(to)
-            }
+        if self.has_linked(from, to)? {
+            return Ok(());
         }
+        let bytes = self.read(from)?.ok_or(StoreError::Lost)?;
+        self.write(to, &bytes, true)?;
+        self.sync(to)
     }
 
     /// Gives a file a second name that says only that it is there: whether that can be synced with the file. Where
     /// files can have one name only, it is an empty file, which is synced here.
     pub fn note(&self, from: &str, to: &str) -> Result<bool> {
-        match if_any(self.folder.link(from, to)) {
-            Ok(linked) => return linked.map(|()| true).ok_or(StoreError::Lost),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(true),
-            Err(_) => {}
+        let has_linked = self.has_linked(from, to)?;
+        if !has_linked {
+            self.create_if_none(to)?;
         }
-        match if_any(self.create_synced(to, b"")) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(self.failed("writing", to, error)),
-            Ok(None) => Err(StoreError::Lost),
-            _ => Ok(false),
+        Ok(has_linked)
+    }
+
+    /// Gives a file a second name, if that is not in use: whether files can have one.
+    fn has_linked(&self, from: &str, to: &str) -> Result<bool> {
+        match if_any(self.folder.link(from, to)) {
+            Ok(linked) => linked.map(|()| true).ok_or(StoreError::Lost),
+            Err(error) => Ok(error.kind() == ErrorKind::AlreadyExists),
         }
     }
 
@@ -202,7 +202,8 @@ impl<F: Folder> Files<F> {
     pub fn take(&self, name: &str, among: &str, inner: &str, file: &str) -> Result<bool> {
         let unused = self.unused();
         let inner = format!("{unused}/{inner}");
-        let taken = self.make_path_to(&inner).and_then(|()| {
+        let mut folders = inner.match_indices('/').skip(1).map(|(at, _)| &inner[..at]); // All but `tmp`.
+        let taken = folders.try_for_each(|folder| self.make_folder(folder)).and_then(|()| {
             let is_synced_with_it = self.note(file, &inner)?;
             let taken = self.rename_if_free(&unused, name)?;
             if taken && !is_synced_with_it {
@@ -272,11 +273,6 @@ impl<F: Folder> Files<F> {
                 _ => Err(self.failed("making", path, error)),
             },
         }
-    }
-
-    /// Makes the folders that this is in.
-    pub fn make_path_to(&self, path: &str) -> Result<()> {
-        path.rsplit_once('/').map_or(Ok(()), |(folder, _)| self.make_path(folder))
     }
 
     /// Removes a folder unless something is in it: whether it has.

@@ -822,7 +822,7 @@ impl<F: Folder> Dir<F> {
 
     /// How many jobs wait that are not cancelled.
     fn waiting_uncancelled(&self) -> Result<usize> {
-        let cancelled = super::cancelled(self)?; // First: one that is being ended meanwhile waits no longer.
+        let cancelled = super::cancelled(self)?;
         Ok(self.waiting()?.saturating_sub(cancelled))
     }
 

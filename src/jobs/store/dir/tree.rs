@@ -86,6 +86,10 @@ impl<F: Folder> Files<F> {
         Ok(())
     }
 
+    fn make_path_to(&self, path: &str) -> Result<()> {
+        path.rsplit_once('/').map_or(Ok(()), |(folder, _)| self.make_path(folder))
+    }
+
     /// Removes a few of the folders that are empty, any of them, but for that of this time.
     pub fn prune_some(&self, tree: &str, in_use: Time) -> Result<()> {
         let any = |mut names: Vec<String>, length: usize| {

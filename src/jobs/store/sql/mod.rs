@@ -780,7 +780,7 @@ impl<D: Database> Store for Sql<D> {
                          UNION ALL SELECT 'drains', count(*) FROM afterack_slots \
                          WHERE token IS NOT NULL AND beat >= 0 AND role NOT IN ('alone', 'watch') \
                          UNION ALL SELECT name, CAST(sum(count) AS BIGINT) FROM afterack_totals GROUP BY name";
-        let cancelled = super::cancelled(self)?; // First: one that is being ended meanwhile waits no longer.
+        let cancelled = super::cancelled(self)?;
         let rows = self.run(doing, statement, &[])?;
         let rows = read_all(&rows, doing, |row| Ok((row.text(0)?.to_owned(), row.integer(1)? as u64)))?;
         let count = |name: &str| rows.iter().filter(|row| row.0 == name).map(|row| row.1).sum::<u64>();
