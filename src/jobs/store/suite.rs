@@ -1170,7 +1170,7 @@ pub fn whoever_tells_of_a_job_that_is_purged_has_lost_it<F: Fixture>() {
     }
 }
 
-fn of_group(name: &str) -> Input {
+pub fn of_group(name: &str) -> Input {
     Input { group: Some(Group::new(name).unwrap()), ..input() }
 }
 

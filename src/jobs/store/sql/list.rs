@@ -73,7 +73,8 @@ impl<D: Database> Sql<D> {
         let parts = match (wanted.state, &wanted.worker) {
             (Some(State::Running), worker) => {
                 let of_worker = if worker.is_some() { " AND worker = $4" } else { "" };
-                vec![ids("", "id", &format!(" AND owner IS NOT NULL AND kind IN (0, 1){of_worker}"))]
+                // By the index of claims, and not by that of all ids.
+                vec![ids("", "id || ''", &format!(" AND owner > '' AND kind IN (0, 1){of_worker}"))]
             }
             (Some(state), _) => vec![in_state(state)],
             (None, None) => vec![ids("", "id", "")],

@@ -391,7 +391,7 @@ impl<D: Database> Store for Sql<D> {
     fn look(&self, now: Time, most: usize, mend: bool) -> Result<Outlook> {
         if mend {
             let statement = "UPDATE afterack_runs SET due = $1 + due - since, since = $1 \
-                             WHERE owner IS NULL AND due IS NOT NULL AND since IS NOT NULL AND since > $2";
+                             WHERE COALESCE(owner, '') = '' AND due >= 0 AND since > $2";
             self.run("mending waits", statement, &[number(now), number(now + TOLERANCE)])?;
         }
         let statement = schema::LOOK.call(self.database.dialect());
@@ -533,7 +533,7 @@ impl<D: Database> Store for Sql<D> {
             // Who has gone on to wait for longer meanwhile is not due any more. What is picked is so once, however
             // the database joins it.
             let statement = format!(
-                "WITH picked AS (SELECT id FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL AND kind = $3 \
+                "WITH picked AS (SELECT id FROM afterack_runs WHERE COALESCE(owner, '') = '' AND due >= 0 AND kind = $3 \
                  AND (waits = 0 OR waits = 1 AND due <= $4) AND id IN ({}) \
                  ORDER BY due, id LIMIT CAST($5 AS BIGINT) FOR UPDATE SKIP LOCKED) \
                  UPDATE afterack_runs SET owner = $1 WHERE EXISTS \

@@ -18,6 +18,9 @@
 //!
 //! In PostgreSQL, what is asked most often is a function, which it need not plan anew every time.
 //!
+//! A database that looked at the tables when no job was waiting takes an index of all that wait for as good as any. So
+//! what has an index of its own is asked for in words that fit no other: `length(ended) = 0`, `COALESCE(owner, '') = ''`.
+//!
 //! The first of a group's jobs by number is the one that may run. Whoever adds a job to a group, ends one or gives
 //! one back does that alone: PostgreSQL locks the group's name meanwhile, and in SQLite only one can write.
 //!
@@ -72,9 +75,8 @@ const TABLES: &[&str] = &[
     "CREATE INDEX afterack_queue ON afterack_runs (kind, waits, due, id)
         WHERE owner IS NULL AND due IS NOT NULL",
     "CREATE INDEX afterack_claims ON afterack_runs (owner, kind, id) WHERE owner IS NOT NULL",
-    "CREATE INDEX afterack_waits ON afterack_runs (since)
-        WHERE owner IS NULL AND due IS NOT NULL AND since IS NOT NULL",
-    "CREATE INDEX afterack_groups ON afterack_runs (grp, number, id) WHERE grp IS NOT NULL AND ended = ''",
+    "CREATE INDEX afterack_waits ON afterack_runs (since) WHERE since IS NOT NULL",
+    "CREATE INDEX afterack_groups ON afterack_runs (grp, number, id) WHERE grp IS NOT NULL AND length(ended) = 0",
     "CREATE INDEX afterack_list ON afterack_runs (ended, id)",
     "CREATE INDEX afterack_list_of_workers ON afterack_runs (ended, worker, id)",
     "CREATE INDEX afterack_ended ON afterack_runs (finished)
@@ -108,7 +110,7 @@ macro_rules! wake {
             "UPDATE afterack_runs SET waits = CASE WHEN since IS NULL THEN 0 ELSE 1 END \
              WHERE waits = 2 AND id = (SELECT o.id FROM afterack_runs o WHERE o.grp = ",
             $row,
-            ".grp AND o.ended = '' ORDER BY o.number, o.id LIMIT 1);"
+            ".grp AND length(o.ended) = 0 ORDER BY o.number, o.id LIMIT 1);"
         )
     };
 }
@@ -123,7 +125,7 @@ const TRIGGERS: [Trigger; 6] = [
                SELECT NEW.id, 0, CASE WHEN last > 0 THEN 2 WHEN NEW.delay > 0 THEN 1 ELSE 0 END, \
                NEW.created + NEW.delay, CASE WHEN NEW.delay > 0 THEN NEW.created END, NEW.grp, last + 1, \
                NEW.worker, '', '' FROM (SELECT COALESCE(max(o.number), 0) AS last FROM afterack_runs o \
-               WHERE o.grp = NEW.grp AND o.ended = '') AS numbers;",
+               WHERE o.grp = NEW.grp AND length(o.ended) = 0) AS numbers;",
     },
     // What its steps have come to is of use to one that begins again.
     Trigger {
@@ -141,9 +143,9 @@ const TRIGGERS: [Trigger; 6] = [
         locks: Some("NEW"),
         what: concat!(
             "UPDATE afterack_runs SET number = 1 + (SELECT COALESCE(max(o.number), 0) FROM afterack_runs o \
-             WHERE o.grp = NEW.grp AND o.ended = '') WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
+             WHERE o.grp = NEW.grp AND length(o.ended) = 0) WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
              UPDATE afterack_runs SET waits = 2 WHERE id = NEW.id AND ended = '' AND id <> \
-             (SELECT o.id FROM afterack_runs o WHERE o.grp = NEW.grp AND o.ended = '' \
+             (SELECT o.id FROM afterack_runs o WHERE o.grp = NEW.grp AND length(o.ended) = 0 \
              ORDER BY o.number, o.id LIMIT 1); ",
             wake!("NEW")
         ),
