@@ -37,14 +37,15 @@ use host::{Host, Kind, REUSE, Setup, guest, options_of_make_up, root};
 use wire::Connection;
 
 fn main() {
-    let benches: [(&str, fn()); 23] = [
+    let benches: [(&str, fn()); 20] = [
         ("sizes", sizes),
-        ("time-to-ack", || time_to_ack("", 0.85)),
-        ("time-to-ack", || time_to_ack(&options_of_make_up(), 1.15)),
-        ("back-to-back", || back_to_back(1, 3000, "", 0.9)),
-        ("back-to-back", || back_to_back(1, 3000, &options_of_make_up(), 1.15)),
-        ("back-to-back", || back_to_back(50, 60, "", 0.8)),
-        ("back-to-back", || back_to_back(50, 60, &options_of_make_up(), 1.5)),
+        ("time-to-ack", || against_hello("time-to-ack", time_to_ack, [0.85, 1.15])),
+        ("back-to-back", || {
+            against_hello("1 client, back to back", |hosts| acks_in_turns(hosts, 1, 3000), [0.9, 1.15])
+        }),
+        ("back-to-back", || {
+            against_hello("50 clients, back to back", |hosts| acks_in_turns(hosts, 50, 60), [0.8, 1.5])
+        }),
         ("back-to-back", reused_instances),
         ("computing", acks_beside_computing),
         ("sleepers", sleepers),
@@ -87,32 +88,53 @@ fn sizes() {
 /// Between two requests, so that what follows the one is over before the other.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Hello world by the raw bindings, on a host with these options; and the same ack by the library, on one
-/// as `make up` starts it.
-fn hello_and_ack(options: &str) -> [Host; 2] {
-    [("examples/hello", options), ("examples/minimal", &options_of_make_up())]
-        .map(|(name, options)| Setup::new(Kind::Wasmtime, name).arguments(options).start())
+/// The acks of a component on each of these hosts, in turns.
+type Measure = fn(&[Host]) -> Vec<Vec<Duration>>;
+
+/// The library's acks on a host as `make up` starts it: one after which work goes on, by `finish`, and a last word, by
+/// `answer`. Against hello world by the raw bindings on wasmtime's defaults, and with the same options; each with the
+/// limit of their ratio.
+fn against_hello(what: &str, measure: Measure, limits: [f64; 2]) {
+    let same = options_of_make_up();
+    for (host, options, limit) in
+        [("on wasmtime's defaults", "", limits[0]), ("with the same options", &same, limits[1])]
+    {
+        let hosts = [("hello", options), ("minimal", &same), ("answer", &same)].map(|(name, options)| {
+            Setup::new(Kind::Wasmtime, &format!("examples/{name}")).arguments(options).start()
+        });
+        let mut times = measure(&hosts).into_iter().map(Times::new);
+        let hello = times.next().expect("hello world comes first");
+        println!("{what}: hello world {host}: {hello}");
+        for (way, ack) in ["finish", "answer"].iter().zip(times) {
+            let [medians, p99] = [0.5, 0.99].map(|part| ack.at(part) / hello.at(part));
+            println!("  `{way}`: {ack}; ratio of medians {medians:.2} (at most {limit:.2}), of p99 {p99:.2}");
+        }
+    }
 }
 
-/// Time-to-ack against hello world: same body, one client, in turns.
-fn time_to_ack(options: &str, limit: f64) {
-    let hosts = hello_and_ack(options);
-    let mut connections = hosts.each_ref().map(|host| Connection::open(host.address));
-    let mut times = [Vec::new(), Vec::new()];
+/// Of one client.
+fn time_to_ack(hosts: &[Host]) -> Vec<Vec<Duration>> {
+    let mut connections: Vec<_> = hosts.iter().map(|host| Connection::open(host.address)).collect();
+    let mut times = vec![Vec::new(); hosts.len()];
     for _ in 0..1000 {
         for (connection, times) in connections.iter_mut().zip(&mut times) {
             times.push(ack(connection));
             thread::sleep(PAUSE);
         }
     }
-    report("time-to-ack", options, times, limit);
+    times
 }
 
-/// The same with clients that send the next request as soon as they have an answer: then it also counts
-/// what a host does after its answers.
-fn back_to_back(clients: usize, requests: usize, options: &str, limit: f64) {
-    let times = acks_in_turns(&hello_and_ack(options), clients, requests);
-    report(&format!("{clients} client(s), back to back"), options, times, limit);
+/// Of clients that send the next request as soon as they have an answer: then it also counts what a host does after its
+/// answers.
+fn acks_in_turns(hosts: &[Host], clients: usize, requests: usize) -> Vec<Vec<Duration>> {
+    let mut times = vec![Vec::new(); hosts.len()];
+    for _ in 0..10 {
+        for (host, times) in hosts.iter().zip(&mut times) {
+            times.extend(acks(host, clients, requests / 10));
+        }
+    }
+    times
 }
 
 /// The library's ack by instances that serve one request, and by those that serve one after the other.
@@ -120,18 +142,10 @@ fn reused_instances() {
     let once = options_of_make_up().replace(REUSE, "");
     let hosts = [once, options_of_make_up()]
         .map(|options| Setup::new(Kind::Wasmtime, "examples/minimal").arguments(&options).start());
-    let [once, reused] = acks_in_turns(&hosts, 1, 3000).map(Times::new);
+    let times: Vec<_> = acks_in_turns(&hosts, 1, 3000).into_iter().map(Times::new).collect();
+    let [once, reused] = &times[..] else { unreachable!("there are two hosts") };
     let ratio = reused.at(0.5) / once.at(0.5);
     println!("1 client, back to back, instances reused: {reused}; not: {once}; ratio of medians {ratio:.2}");
-}
-
-fn report(what: &str, options: &str, times: [Vec<Duration>; 2], limit: f64) {
-    let [hello, ack] = times.map(Times::new);
-    let [medians, p99] = [0.5, 0.99].map(|part| ack.at(part) / hello.at(part));
-    let host = if options.is_empty() { "on wasmtime's defaults" } else { "with the same options" };
-    println!(
-        "{what}: {ack}; hello world {host}: {hello}; ratio of medians {medians:.2} (at most {limit:.2}), of p99 {p99:.2}"
-    );
 }
 
 /// The time that an ack takes.
@@ -139,17 +153,6 @@ fn ack(connection: &mut Connection) -> Duration {
     let begun = Instant::now();
     assert_eq!(connection.get("/bytes?n=14&key=bench").status, 202);
     begun.elapsed()
-}
-
-/// The times of two hosts, in ten turns.
-fn acks_in_turns(hosts: &[Host; 2], clients: usize, requests: usize) -> [Vec<Duration>; 2] {
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..10 {
-        for (host, times) in hosts.iter().zip(&mut times) {
-            times.extend(acks(host, clients, requests / 10));
-        }
-    }
-    times
 }
 
 /// The times of `requests` acks for each of `clients` connections.

@@ -348,19 +348,20 @@ fn copy(root: &Path, job: &str, folder: &str, class: &str, count: usize, kind: u
 /// Longer than the host keeps an instance that nobody needs.
 pub const IDLE: Duration = Duration::from_secs(3);
 
-/// Memory of jobs that sleep, 250 in each of 4 instances.
+/// Memory of jobs that sleep, 250 in each of 4 instances: what the host has less once they have ended. What it had less
+/// before they came is mostly what posting them at once has left in it.
 pub fn sleeping_jobs() {
+    const JOBS: usize = 1000;
     let data = Folder::new();
-    let host = component(&data).variable("AFTERACK_LANES", 250).start();
-    post_all(&host, "demo", 100, r#"{"steps":1,"step_ms":0}"#);
-    wait_for(&host, ENDED, 100);
-    sleep(IDLE); // Until the host has let go of what they needed.
-    let before = host.memory_kib("VmRSS:");
-    post_all(&host, "demo", 1000, r#"{"steps":4,"step_ms":9000}"#);
-    wait_for(&host, r#"afterack_jobs{state="running"}"#, 1000);
+    let host = component(&data).variable("AFTERACK_LANES", JOBS / 4).start();
+    post_all(&host, "demo", JOBS, r#"{"steps":2,"step_ms":9000}"#);
+    wait_for(&host, r#"afterack_jobs{state="running"}"#, JOBS as u64);
+    sleep(IDLE); // Until the host has let go of what the requests needed.
+    let sleeping = host.memory_kib("VmRSS:");
+    wait_for(&host, ENDED, JOBS as u64);
     sleep(IDLE);
-    let each = (host.memory_kib("VmRSS:") - before) / 1000.0;
-    println!("a sleeping job, of 1000 in 4 instances: {each:.1} KiB resident (at most 4.8)");
+    let each = (sleeping - host.memory_kib("VmRSS:")) / JOBS as f64;
+    println!("a sleeping job, of {JOBS} in 4 instances: {each:.1} KiB resident (at most 4.8)");
 }
 
 /// Jobs of 10 ms by one instance with 64 lanes.
