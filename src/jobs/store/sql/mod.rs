@@ -267,13 +267,15 @@ impl<D: Database> Store for Sql<D> {
             schema::VERSION.into(),
         ];
         let doing = "recording a job";
+        // Without a row, or with nothing in it, nothing was recorded.
+        let counted = |rows: &[Row]| rows.first().map_or(Ok(None), |row| row.integer_if_any(0));
         for _ in 0..3 {
             // It fails if there is no schema, and does nothing if that is not the right one.
-            let rows = self.run_first(doing, &statement, &parameters, |rows| !rows.is_empty())?;
-            if !rows.is_empty() {
+            let is_put = |rows: &[Row]| matches!(counted(rows), Ok(Some(_)));
+            let rows = self.run_first(doing, &statement, &parameters, is_put)?;
+            if let Some(counted) = counted(&rows).map_err(|failure| failed(doing, failure))? {
                 fault::point("recorded");
-                let counted = read_all(&rows, doing, |row| row.integer(1))?;
-                self.counted.set(counted.first().map(|counted| Time(*counted as u64)));
+                self.counted.set(Some(Time(counted as u64)));
                 return Ok(Put::New);
             }
             // A request that was answered before is answered again, however full the queue is.

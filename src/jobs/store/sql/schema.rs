@@ -16,7 +16,7 @@
 //! afterack_damaged   what made no sense, set aside
 //! ```
 //!
-//! In PostgreSQL, what is asked most often is a function, which it need not plan anew every time.
+//! In PostgreSQL, what is asked most often is a function, which it plans once for a connection.
 //!
 //! A database that looked at the tables when no job was waiting takes an index of all that wait for as good as any. So
 //! what has an index of its own is asked for in words that fit no other: `length(ended) = 0`, `COALESCE(owner, '') = ''`.
@@ -101,6 +101,8 @@ struct Trigger {
     /// The row whose group, if it has one, nobody else may change meanwhile.
     locks: Option<&'static str>,
     what: &'static str,
+    /// The same for a row that is in no group: PostgreSQL would plan anew each time how to look for nothing.
+    alone: Option<&'static str>,
 }
 
 /// Lets the first job of a group wait for its turn no longer.
@@ -126,6 +128,11 @@ const TRIGGERS: [Trigger; 6] = [
                NEW.created + NEW.delay, CASE WHEN NEW.delay > 0 THEN NEW.created END, NEW.grp, last + 1, \
                NEW.worker, '', '' FROM (SELECT COALESCE(max(o.number), 0) AS last FROM afterack_runs o \
                WHERE o.grp = NEW.grp AND length(o.ended) = 0) AS numbers;",
+        alone: Some(
+            "INSERT INTO afterack_runs (id, kind, waits, due, since, number, worker, ended, run) \
+             VALUES (NEW.id, 0, CASE WHEN NEW.delay > 0 THEN 1 ELSE 0 END, NEW.created + NEW.delay, \
+             CASE WHEN NEW.delay > 0 THEN NEW.created END, 1, NEW.worker, '', '');",
+        ),
     },
     // What its steps have come to is of use to one that begins again.
     Trigger {
@@ -135,6 +142,7 @@ const TRIGGERS: [Trigger; 6] = [
         what: "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended \
                AND part = strpos('0123456789abcdef', substr(OLD.owner, 16, 1)) - 1; \
                DELETE FROM afterack_steps WHERE id = NEW.id AND NEW.ended = 'succeeded';",
+        alone: None,
     },
     // One that has begun again is the last of its group; who is not the first waits; who is waits no longer.
     Trigger {
@@ -149,12 +157,14 @@ const TRIGGERS: [Trigger; 6] = [
              ORDER BY o.number, o.id LIMIT 1); ",
             wake!("NEW")
         ),
+        alone: None,
     },
     Trigger {
         name: "afterack_gone",
         when: "AFTER DELETE ON afterack_runs FOR EACH ROW",
         locks: None,
         what: "DELETE FROM afterack_jobs WHERE id = OLD.id; DELETE FROM afterack_steps WHERE id = OLD.id;",
+        alone: None,
     },
     // One that was removed before its end was told.
     Trigger {
@@ -162,6 +172,7 @@ const TRIGGERS: [Trigger; 6] = [
         when: "AFTER DELETE ON afterack_runs FOR EACH ROW WHEN (OLD.grp IS NOT NULL AND OLD.owner IS NOT NULL)",
         locks: Some("OLD"),
         what: wake!("OLD"),
+        alone: None,
     },
     Trigger {
         name: "afterack_step",
@@ -170,6 +181,7 @@ const TRIGGERS: [Trigger; 6] = [
         what: "INSERT INTO afterack_steps (id, number, head, bytes) \
                VALUES (NEW.id, NEW.step, NEW.step_head, NEW.step_bytes) ON CONFLICT (id, number) \
                DO UPDATE SET head = excluded.head, bytes = excluded.bytes;",
+        alone: None,
     },
 ];
 
@@ -191,8 +203,16 @@ pub struct Question {
     /// Whether it changes nothing.
     is_stable: bool,
     parameters: &'static str,
-    columns: &'static str,
+    answer: Answer,
     pub statement: &'static str,
+}
+
+/// What a function of PostgreSQL returns.
+enum Answer {
+    /// A value of this type, or NULL if its statement gives no row: that is a fifth of a short call less than a row.
+    Value(&'static str),
+    /// Rows of these columns.
+    Rows(&'static str),
 }
 
 pub const QUESTIONS: [&Question; 4] = [&PUT, &SURVEY, &LOOK, &RELEASE];
@@ -216,7 +236,7 @@ pub const PUT: Question = Question {
     name: "afterack_put",
     is_stable: false,
     parameters: "TEXT, BIGINT, BIGINT, TEXT, TEXT, TEXT, TEXT, BIGINT, BYTEA, BIGINT, BIGINT",
-    columns: "id TEXT, counted BIGINT",
+    answer: Answer::Value("BIGINT"),
     statement: concat!(
         "INSERT INTO afterack_jobs (id, created, delay, grp, worker, head, key, size, body) \
          SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS TEXT), \
@@ -227,7 +247,7 @@ pub const PUT: Question = Question {
          AND waiting.value + 5 * ($2 - counted.value) < $10 THEN 0 ELSE ",
         waiting!(" LIMIT CAST($10 AS BIGINT)"),
         " END < $10 AND EXISTS (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $11) \
-         ON CONFLICT DO NOTHING RETURNING id, (SELECT value FROM afterack_meta WHERE name = 'counted')"
+         ON CONFLICT DO NOTHING RETURNING (SELECT value FROM afterack_meta WHERE name = 'counted')"
     ),
 };
 
@@ -253,7 +273,7 @@ pub const RELEASE: Question = Question {
     name: "afterack_release",
     is_stable: false,
     parameters: "BIGINT, BIGINT, BIGINT, BIGINT, TEXT, BIGINT, TEXT, TEXT",
-    columns: "id TEXT",
+    answer: Answer::Rows("id TEXT"),
     statement: concat!(
         "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
          ended = $5, finished = CASE WHEN CAST($5 AS TEXT) = '' THEN NULL ELSE GREATEST($6, ",
@@ -270,7 +290,7 @@ pub const SURVEY: Question = Question {
     name: "afterack_survey",
     is_stable: true,
     parameters: "",
-    columns: "what TEXT, name TEXT, word TEXT, number BIGINT, version BIGINT",
+    answer: Answer::Rows("what TEXT, name TEXT, word TEXT, number BIGINT, version BIGINT"),
     statement: "SELECT 'slot', s.role, s.token, s.beat, m.value FROM afterack_slots s \
                 JOIN afterack_meta m ON m.name = 'schema' \
                 UNION ALL SELECT 'mark', id, ask, round, 0 FROM afterack_marks \
@@ -292,7 +312,7 @@ pub const LOOK: Question = Question {
     name: "afterack_look",
     is_stable: true,
     parameters: "BIGINT, BIGINT",
-    columns: "id TEXT, kind BIGINT, due BIGINT, since BIGINT",
+    answer: Answer::Rows("id TEXT, kind BIGINT, due BIGINT, since BIGINT"),
     statement: concat!(
         due!("kind = 0 AND waits = 0"),
         due!("kind = 0 AND waits = 1 AND due <= $1"),
@@ -313,18 +333,28 @@ impl Question {
             Dialect::Postgres => {
                 let count = self.parameters.split(", ").filter(|name| !name.is_empty()).count();
                 let numbers: Vec<_> = (1..=count).map(|number| format!("${number}")).collect();
-                format!("SELECT * FROM {}({})", self.name, numbers.join(", ")).into()
+                let from = if matches!(self.answer, Answer::Rows(_)) { "* FROM " } else { "" };
+                format!("SELECT {from}{}({})", self.name, numbers.join(", ")).into()
             }
         }
     }
 
     /// What makes it a function.
     fn function(&self) -> String {
-        let Question { name, is_stable, parameters, columns, statement } = self;
+        let Question { name, is_stable, parameters, answer, statement } = self;
         let volatility = if *is_stable { "STABLE" } else { "VOLATILE" };
+        let (returns, body) = match answer {
+            Answer::Value(kind) => (
+                kind.to_string(),
+                format!("DECLARE answer {kind}; BEGIN {statement} INTO answer; RETURN answer"),
+            ),
+            Answer::Rows(columns) => {
+                (format!("TABLE ({columns})"), format!("BEGIN RETURN QUERY {statement}"))
+            }
+        };
         format!(
-            "CREATE OR REPLACE FUNCTION {name}({parameters}) RETURNS TABLE ({columns}) LANGUAGE plpgsql {volatility} \
-             AS $body$ #variable_conflict use_column\nBEGIN RETURN QUERY {statement}; END $body$"
+            "CREATE OR REPLACE FUNCTION {name}({parameters}) RETURNS {returns} LANGUAGE plpgsql {volatility} \
+             SET plan_cache_mode = force_generic_plan AS $body$ #variable_conflict use_column\n{body}; END $body$"
         )
     }
 }
@@ -333,19 +363,22 @@ impl Question {
 /// which is somebody else's.
 pub fn statements(dialect: Dialect) -> Vec<String> {
     let mut statements: Vec<_> = TABLES.iter().map(|table| dialect.adapt(table).into_owned()).collect();
-    for Trigger { name, when, locks, what } in TRIGGERS {
+    for Trigger { name, when, locks, what, alone } in TRIGGERS {
         match dialect {
             Dialect::Sqlite => {
                 let what = dialect.adapt(what);
                 statements.push(format!("CREATE TRIGGER {name} {when} BEGIN {what} END"));
             }
             Dialect::Postgres => {
+                let alone = alone.map_or(String::new(), |what| {
+                    format!("IF NEW.grp IS NULL THEN {what} RETURN NULL; END IF; ")
+                });
                 let lock = locks.map_or(String::new(), |row| {
                     format!("PERFORM pg_advisory_xact_lock(hashtext('afterack'), hashtext({row}.grp)); ")
                 });
                 statements.push(format!(
                     "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql \
-                     AS $body$ BEGIN {lock}{what} RETURN NULL; END $body$"
+                     AS $body$ BEGIN {alone}{lock}{what} RETURN NULL; END $body$"
                 ));
                 statements.push(format!("CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"));
             }
