@@ -19,7 +19,8 @@
 //! In PostgreSQL, what is asked most often is a function, which it plans once for a connection.
 //!
 //! A database that looked at the tables when no job was waiting takes an index of all that wait for as good as any. So
-//! what has an index of its own is asked for in words that fit no other: `length(ended) = 0`, `COALESCE(owner, '') = ''`.
+//! what has an index of its own is asked for in words that fit no other: `length(ended) = 0`, `COALESCE(owner, '') = ''`;
+//! and for the least or the largest of many, for the first one in that order.
 //!
 //! The first of a group's jobs by number is the one that may run. Whoever adds a job to a group, ends one or gives
 //! one back does that alone: PostgreSQL locks the group's name meanwhile, and in SQLite only one can write.
@@ -126,8 +127,8 @@ const TRIGGERS: [Trigger; 6] = [
         what: "INSERT INTO afterack_runs (id, kind, waits, due, since, grp, number, worker, ended, run) \
                SELECT NEW.id, 0, CASE WHEN last > 0 THEN 2 WHEN NEW.delay > 0 THEN 1 ELSE 0 END, \
                NEW.created + NEW.delay, CASE WHEN NEW.delay > 0 THEN NEW.created END, NEW.grp, last + 1, \
-               NEW.worker, '', '' FROM (SELECT COALESCE(max(o.number), 0) AS last FROM afterack_runs o \
-               WHERE o.grp = NEW.grp AND length(o.ended) = 0) AS numbers;",
+               NEW.worker, '', '' FROM (SELECT COALESCE((SELECT o.number FROM afterack_runs o \
+               WHERE o.grp = NEW.grp AND length(o.ended) = 0 ORDER BY o.number DESC LIMIT 1), 0) AS last) AS numbers;",
         alone: Some(
             "INSERT INTO afterack_runs (id, kind, waits, due, since, number, worker, ended, run) \
              VALUES (NEW.id, 0, CASE WHEN NEW.delay > 0 THEN 1 ELSE 0 END, NEW.created + NEW.delay, \
@@ -150,8 +151,8 @@ const TRIGGERS: [Trigger; 6] = [
         when: "AFTER UPDATE OF owner ON afterack_runs FOR EACH ROW WHEN (NEW.grp IS NOT NULL AND NEW.owner IS NULL)",
         locks: Some("NEW"),
         what: concat!(
-            "UPDATE afterack_runs SET number = 1 + (SELECT COALESCE(max(o.number), 0) FROM afterack_runs o \
-             WHERE o.grp = NEW.grp AND length(o.ended) = 0) WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
+            "UPDATE afterack_runs SET number = 1 + COALESCE((SELECT o.number FROM afterack_runs o \
+             WHERE o.grp = NEW.grp AND length(o.ended) = 0 ORDER BY o.number DESC LIMIT 1), 0) WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
              UPDATE afterack_runs SET waits = 2 WHERE id = NEW.id AND ended = '' AND id <> \
              (SELECT o.id FROM afterack_runs o WHERE o.grp = NEW.grp AND length(o.ended) = 0 \
              ORDER BY o.number, o.id LIMIT 1); ",
@@ -193,6 +194,18 @@ macro_rules! due {
              WHERE owner IS NULL AND due IS NOT NULL AND ",
             $condition,
             " ORDER BY due, id LIMIT CAST($2 AS BIGINT)) AS part UNION ALL "
+        )
+    };
+}
+
+/// When the first of the jobs that wait for their time, and of which this is true, is due after now.
+macro_rules! next {
+    ($condition:literal) => {
+        concat!(
+            "SELECT '', CAST(-1 AS BIGINT), (SELECT due FROM afterack_runs WHERE owner IS NULL AND due IS NOT NULL \
+             AND waits = 1 AND due > $1 AND ",
+            $condition,
+            " ORDER BY due LIMIT 1), CAST(NULL AS BIGINT)"
         )
     };
 }
@@ -263,7 +276,8 @@ pub const COUNT: &str = concat!(
 /// When the last one of those has ended that are kept.
 macro_rules! last_end {
     () => {
-        "COALESCE((SELECT max(o.finished) FROM afterack_runs o WHERE o.owner IS NULL AND o.due IS NULL), 0)"
+        "COALESCE((SELECT o.finished FROM afterack_runs o WHERE o.owner IS NULL AND o.due IS NULL \
+         AND o.finished >= 0 ORDER BY o.finished DESC LIMIT 1), 0)"
     };
 }
 pub(super) use last_end;
@@ -318,10 +332,9 @@ pub const LOOK: Question = Question {
         due!("kind = 0 AND waits = 1 AND due <= $1"),
         due!("kind = 1 AND waits = 0"),
         due!("kind = 2 AND waits = 1 AND due <= $1"),
-        "SELECT '', CAST(-1 AS BIGINT), min(due), CAST(NULL AS BIGINT) FROM afterack_runs \
-         WHERE owner IS NULL AND due IS NOT NULL AND kind = 0 AND waits = 1 AND due > $1 UNION ALL \
-         SELECT '', CAST(-1 AS BIGINT), min(due), CAST(NULL AS BIGINT) FROM afterack_runs \
-         WHERE owner IS NULL AND due IS NOT NULL AND kind = 2 AND waits = 1 AND due > $1"
+        next!("kind = 0"),
+        " UNION ALL ",
+        next!("kind = 2"),
     ),
 };
 

@@ -65,7 +65,7 @@ pub fn queue(numbers: &str, hexadecimal: &str) -> [String; 2] {
     [
         format!(
             "INSERT INTO afterack_jobs (id, created, delay, grp, worker, head, size, body) \
-             SELECT '01910000-0000-7000-8000-' || {hexadecimal}, n, CASE n % 5 WHEN 0 THEN 1 << 60 ELSE 0 END, \
+             SELECT '01910000-0000-7000-8000-' || {hexadecimal}, n, CASE n % 5 WHEN 0 THEN 10000000000000 ELSE 0 END, \
              CASE n % 5 WHEN 1 THEN 'group ' || n WHEN 2 THEN '{crowd}' END, \
              'demo', '{head}', 0, '' FROM ({numbers}) AS numbers"
         ),
