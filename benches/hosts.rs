@@ -89,7 +89,7 @@ fn sizes() {
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The acks of a component on each of these hosts, in turns.
-type Measure = fn(&[Host]) -> Vec<Vec<Duration>>;
+type Measure = fn(&[Host; 3]) -> [Vec<Duration>; 3];
 
 /// The library's acks on a host as `make up` starts it: one after which work goes on, by `finish`, and a last word, by
 /// `answer`. Against hello world by the raw bindings on wasmtime's defaults, and with the same options; each with the
@@ -102,10 +102,9 @@ fn against_hello(what: &str, measure: Measure, limits: [f64; 2]) {
         let hosts = [("hello", options), ("minimal", &same), ("answer", &same)].map(|(name, options)| {
             Setup::new(Kind::Wasmtime, &format!("examples/{name}")).arguments(options).start()
         });
-        let mut times = measure(&hosts).into_iter().map(Times::new);
-        let hello = times.next().expect("hello world comes first");
+        let [hello, finish, answer] = measure(&hosts).map(Times::new);
         println!("{what}: hello world {host}: {hello}");
-        for (way, ack) in ["finish", "answer"].iter().zip(times) {
+        for (way, ack) in [("finish", finish), ("answer", answer)] {
             let [medians, p99] = [0.5, 0.99].map(|part| ack.at(part) / hello.at(part));
             println!("  `{way}`: {ack}; ratio of medians {medians:.2} (at most {limit:.2}), of p99 {p99:.2}");
         }
@@ -113,9 +112,9 @@ fn against_hello(what: &str, measure: Measure, limits: [f64; 2]) {
 }
 
 /// Of one client.
-fn time_to_ack(hosts: &[Host]) -> Vec<Vec<Duration>> {
-    let mut connections: Vec<_> = hosts.iter().map(|host| Connection::open(host.address)).collect();
-    let mut times = vec![Vec::new(); hosts.len()];
+fn time_to_ack(hosts: &[Host; 3]) -> [Vec<Duration>; 3] {
+    let mut connections = hosts.each_ref().map(|host| Connection::open(host.address));
+    let mut times = [const { Vec::new() }; 3];
     for _ in 0..1000 {
         for (connection, times) in connections.iter_mut().zip(&mut times) {
             times.push(ack(connection));
@@ -127,8 +126,8 @@ fn time_to_ack(hosts: &[Host]) -> Vec<Vec<Duration>> {
 
 /// Of clients that send the next request as soon as they have an answer: then it also counts what a host does after its
 /// answers.
-fn acks_in_turns(hosts: &[Host], clients: usize, requests: usize) -> Vec<Vec<Duration>> {
-    let mut times = vec![Vec::new(); hosts.len()];
+fn acks_in_turns<const N: usize>(hosts: &[Host; N], clients: usize, requests: usize) -> [Vec<Duration>; N] {
+    let mut times = [const { Vec::new() }; N];
     for _ in 0..10 {
         for (host, times) in hosts.iter().zip(&mut times) {
             times.extend(acks(host, clients, requests / 10));
@@ -142,8 +141,7 @@ fn reused_instances() {
     let once = options_of_make_up().replace(REUSE, "");
     let hosts = [once, options_of_make_up()]
         .map(|options| Setup::new(Kind::Wasmtime, "examples/minimal").arguments(&options).start());
-    let times: Vec<_> = acks_in_turns(&hosts, 1, 3000).into_iter().map(Times::new).collect();
-    let [once, reused] = &times[..] else { unreachable!("there are two hosts") };
+    let [once, reused] = acks_in_turns(&hosts, 1, 3000).map(Times::new);
     let ratio = reused.at(0.5) / once.at(0.5);
     println!("1 client, back to back, instances reused: {reused}; not: {once}; ratio of medians {ratio:.2}");
 }

@@ -19,8 +19,8 @@
 //! In PostgreSQL, what is asked most often is a function, which it plans once for a connection.
 //!
 //! A database that looked at the tables when no job was waiting takes an index of all that wait for as good as any. So
-//! what has an index of its own is asked for in words that fit no other: `length(ended) = 0`, `COALESCE(owner, '') = ''`;
-//! and for the least or the largest of many, for the first one in that order.
+//! what has an index of its own is asked for in words that fit no other (`length(ended) = 0`, `COALESCE(owner, '') =
+//! ''`), and the least or the largest of many as the first one in that order.
 //!
 //! The first of a group's jobs by number is the one that may run. Whoever adds a job to a group, ends one or gives
 //! one back does that alone: PostgreSQL locks the group's name meanwhile, and in SQLite only one can write.
@@ -106,14 +106,32 @@ struct Trigger {
     alone: Option<&'static str>,
 }
 
+/// The first job of the group that this row is in: the one that may run.
+macro_rules! first {
+    ($row:literal) => {
+        concat!(
+            "(SELECT o.id FROM afterack_runs o WHERE o.grp = ",
+            $row,
+            ".grp AND length(o.ended) = 0 ORDER BY o.number, o.id LIMIT 1)"
+        )
+    };
+}
+
+/// The number of the last job of the new row's group; 0 if there is none.
+macro_rules! last {
+    () => {
+        "COALESCE((SELECT o.number FROM afterack_runs o WHERE o.grp = NEW.grp AND length(o.ended) = 0 \
+         ORDER BY o.number DESC LIMIT 1), 0)"
+    };
+}
+
 /// Lets the first job of a group wait for its turn no longer.
 macro_rules! wake {
     ($row:literal) => {
         concat!(
-            "UPDATE afterack_runs SET waits = CASE WHEN since IS NULL THEN 0 ELSE 1 END \
-             WHERE waits = 2 AND id = (SELECT o.id FROM afterack_runs o WHERE o.grp = ",
-            $row,
-            ".grp AND length(o.ended) = 0 ORDER BY o.number, o.id LIMIT 1);"
+            "UPDATE afterack_runs SET waits = CASE WHEN since IS NULL THEN 0 ELSE 1 END WHERE waits = 2 AND id = ",
+            first!($row),
+            ";"
         )
     };
 }
@@ -124,11 +142,14 @@ const TRIGGERS: [Trigger; 6] = [
         name: "afterack_begin",
         when: "AFTER INSERT ON afterack_jobs FOR EACH ROW",
         locks: Some("NEW"),
-        what: "INSERT INTO afterack_runs (id, kind, waits, due, since, grp, number, worker, ended, run) \
-               SELECT NEW.id, 0, CASE WHEN last > 0 THEN 2 WHEN NEW.delay > 0 THEN 1 ELSE 0 END, \
-               NEW.created + NEW.delay, CASE WHEN NEW.delay > 0 THEN NEW.created END, NEW.grp, last + 1, \
-               NEW.worker, '', '' FROM (SELECT COALESCE((SELECT o.number FROM afterack_runs o \
-               WHERE o.grp = NEW.grp AND length(o.ended) = 0 ORDER BY o.number DESC LIMIT 1), 0) AS last) AS numbers;",
+        what: concat!(
+            "INSERT INTO afterack_runs (id, kind, waits, due, since, grp, number, worker, ended, run) \
+             SELECT NEW.id, 0, CASE WHEN last > 0 THEN 2 WHEN NEW.delay > 0 THEN 1 ELSE 0 END, \
+             NEW.created + NEW.delay, CASE WHEN NEW.delay > 0 THEN NEW.created END, NEW.grp, last + 1, \
+             NEW.worker, '', '' FROM (SELECT ",
+            last!(),
+            " AS last) AS numbers;"
+        ),
         alone: Some(
             "INSERT INTO afterack_runs (id, kind, waits, due, since, number, worker, ended, run) \
              VALUES (NEW.id, 0, CASE WHEN NEW.delay > 0 THEN 1 ELSE 0 END, NEW.created + NEW.delay, \
@@ -151,11 +172,12 @@ const TRIGGERS: [Trigger; 6] = [
         when: "AFTER UPDATE OF owner ON afterack_runs FOR EACH ROW WHEN (NEW.grp IS NOT NULL AND NEW.owner IS NULL)",
         locks: Some("NEW"),
         what: concat!(
-            "UPDATE afterack_runs SET number = 1 + COALESCE((SELECT o.number FROM afterack_runs o \
-             WHERE o.grp = NEW.grp AND length(o.ended) = 0 ORDER BY o.number DESC LIMIT 1), 0) WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
-             UPDATE afterack_runs SET waits = 2 WHERE id = NEW.id AND ended = '' AND id <> \
-             (SELECT o.id FROM afterack_runs o WHERE o.grp = NEW.grp AND length(o.ended) = 0 \
-             ORDER BY o.number, o.id LIMIT 1); ",
+            "UPDATE afterack_runs SET number = 1 + ",
+            last!(),
+            " WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
+             UPDATE afterack_runs SET waits = 2 WHERE id = NEW.id AND ended = '' AND id <> ",
+            first!("NEW"),
+            "; ",
             wake!("NEW")
         ),
         alone: None,
@@ -222,7 +244,7 @@ pub struct Question {
 
 /// What a function of PostgreSQL returns.
 enum Answer {
-    /// A value of this type, or NULL if its statement gives no row: that is a fifth of a short call less than a row.
+    /// A value of this type, or NULL if its statement gives no row. A short call takes a quarter less than for rows.
     Value(&'static str),
     /// Rows of these columns.
     Rows(&'static str),

@@ -41,10 +41,11 @@ impl Schema {
     /// A connection that says how each statement was run, those of functions as well: in the way that is right for all
     /// values, as after some calls.
     fn explained(&self, said: Arc<Mutex<Vec<String>>>) -> Client {
-        let functions = "SELECT format('ALTER FUNCTION %s SET plan_cache_mode = force_generic_plan', p.oid::regprocedure) \
-                         FROM pg_proc p WHERE pronamespace = current_schema()::regnamespace";
-        for row in self.client().query(functions, &[]).unwrap() {
-            self.client().batch_execute(row.get(0)).unwrap();
+        let functions = "SELECT format('ALTER FUNCTION %s SET plan_cache_mode = force_generic_plan', \
+                         p.oid::regprocedure) FROM pg_proc p WHERE pronamespace = current_schema()::regnamespace";
+        let mut client = self.client();
+        for row in client.query(functions, &[]).unwrap() {
+            client.batch_execute(row.get(0)).unwrap();
         }
         let url = format!("{}?options=-c%20search_path%3D{}", server(), self.0);
         let mut config: Config = url.parse().unwrap();
@@ -157,11 +158,12 @@ fn reads_much(plan: &str) -> bool {
     let number = |line: &str, before: &str| -> Option<f64> {
         line.rsplit_once(before)?.1.split([' ', ')']).next()?.parse().ok()
     };
-    let loops = |line: &str| number(line, " loops=").unwrap_or(1.0);
     // A whole table of this size may be joined with the jobs that are removed.
     let may_read = plan.contains("DELETE FROM afterack_runs");
     let is_much = |line: &str| {
-        let read = number(line, "actual rows=").map_or(0.0, |rows| rows * loops(line));
+        let read = number(line, "actual rows=")
+            .zip(number(line, " loops="))
+            .map_or(0.0, |(rows, loops)| rows * loops);
         let left_out = number(line, "Rows Removed by Filter: ").unwrap_or(0.0);
         left_out > MUCH || !may_read && read > MUCH
     };
