@@ -68,8 +68,9 @@ fn finished_jobs(kind: Kind) {
              INSERT INTO afterack_jobs (id, created, delay, worker, head, size, body) \
              SELECT '01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'), created, delay, worker, head, size, body \
              FROM afterack_jobs, generate_series(1, 100000) n; \
-             UPDATE afterack_runs r SET kind = old.kind, due = NULL, ended = old.ended, \
-             finished = old.finished, run = old.run FROM old WHERE r.id LIKE '01900000-%'",
+             INSERT INTO afterack_runs (id, kind, waits, number, worker, ended, finished, run) \
+             SELECT j.id, o.kind, o.waits, o.number, o.worker, o.ended, o.finished, o.run \
+             FROM afterack_jobs j, old o WHERE j.id LIKE '01900000-%'",
         )
         .expect("a store");
     // As it would be by itself a minute later.

@@ -100,8 +100,8 @@ on! {
             ("afterack_jobs", "number INTEGER", "7"),
             ("afterack_runs", "id TEXT", "'mine'"),
             ("afterack_meta", "number INTEGER", "7"),
-            ("afterack_meta", "name TEXT, value TEXT", "'schema', 'mine'"),
-            ("afterack_meta", "name TEXT, value TEXT", "'other', '1'"),
+            ("afterack_meta", "version TEXT", "'mine'"),
+            ("afterack_meta", "version INTEGER, other TEXT", "NULL, 'mine'"),
         ];
         for (number, (table, columns, values)) in tables.into_iter().enumerate() {
             let make = format!("CREATE TABLE {table} ({columns}); INSERT INTO {table} VALUES ({values})");
@@ -136,7 +136,7 @@ on! {
         let (data, finished) = with_a_finished_job(kind);
         let database = open(&sqlite_in(&data.0));
         let set = |version: u32| {
-            let statement = "UPDATE afterack_meta SET value = ?1 WHERE name = 'schema'";
+            let statement = "UPDATE afterack_meta SET version = ?1";
             assert_eq!(database.execute(statement, [version]).unwrap(), 1);
         };
         set(2);

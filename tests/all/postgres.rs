@@ -132,7 +132,7 @@ on! {
         assert_eq!(database.query_one(tables, &[]).unwrap().get::<_, i64>(0), 1);
         database.batch_execute("DROP TABLE afterack_meta").unwrap();
         Client(&host).wait_for(&Client(&host).job(SHORT), "succeeded");
-        database.batch_execute("UPDATE afterack_meta SET value = 7 WHERE name = 'schema'").unwrap();
+        database.batch_execute("UPDATE afterack_meta SET version = 7").unwrap();
         let answer = Client(&host).post(JSON, SHORT);
         let detail = answer.problem(503);
         assert!(detail.contains("version 7"), "{detail}");

@@ -80,6 +80,8 @@ impl Dialect {
                 .replace("GREATEST(", "max(")
                 .replace("strpos(", "instr(")
                 .replace("BYTEA", "BLOB")
+                // The row's own number: no other index.
+                .replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY")
                 .replace('$', "?")
                 .into(),
         }

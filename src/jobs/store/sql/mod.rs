@@ -245,8 +245,7 @@ impl<D: Database> Sql<D> {
 impl<D: Database> Store for Sql<D> {
     fn open(&self) -> Result<()> {
         // A value that changes: SQLite writes nothing if nothing does, and so never sees that the disk is full.
-        let statement = "INSERT INTO afterack_meta (name, value) VALUES ('probe', 0) \
-                         ON CONFLICT (name) DO UPDATE SET value = 1 - afterack_meta.value";
+        let statement = "UPDATE afterack_meta SET probe = 1 - probe";
         self.run("writing to it", statement, &[]).map(drop)
     }
 
@@ -762,8 +761,7 @@ impl<D: Database> Store for Sql<D> {
             return Ok(Duration::ZERO);
         }
         let statement = format!(
-            "INSERT INTO afterack_meta (name, value) VALUES ('open', $1) ON CONFLICT (name) DO UPDATE \
-             SET value = excluded.value WHERE afterack_meta.value NOT BETWEEN $2 AND $1{LIGHT} RETURNING name"
+            "UPDATE afterack_meta SET open = $1 WHERE open NOT BETWEEN $2 AND $1{LIGHT} RETURNING version"
         );
         let until = [LINGER, LINGER / 2].map(|time| number(now + time));
         Ok(if self.changes("keeping it open", &statement, &until)? { LINGER } else { Duration::ZERO })

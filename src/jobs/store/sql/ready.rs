@@ -33,7 +33,7 @@ impl<D: Database> Sql<D> {
     }
 
     fn schema_version(&self) -> std::result::Result<Option<i64>, Failure> {
-        let rows = self.query("SELECT value FROM afterack_meta WHERE name = 'schema'", &[])?;
+        let rows = self.query("SELECT version FROM afterack_meta", &[])?;
         rows.first().map(|row| row.integer(0)).transpose()
     }
 
@@ -55,10 +55,8 @@ impl<D: Database> Sql<D> {
                 // One statement, by one at a time; who comes second has nothing left to do.
                 let lock = "PERFORM pg_advisory_xact_lock(hashtext('afterack'))";
                 let is_there = "to_regclass('afterack_meta') IS NOT NULL";
-                let is_made = format!(
-                    "EXISTS (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = {})",
-                    schema::VERSION
-                );
+                let is_made =
+                    format!("EXISTS (SELECT 1 FROM afterack_meta WHERE version = {})", schema::VERSION);
                 let leave = format!("IF {is_there} THEN IF {is_made} THEN RETURN; END IF; END IF");
                 let all = statements.join("; ");
                 self.query(&format!("DO $make$ BEGIN {lock}; {leave}; {all}; END $make$"), &[]).map(drop)

@@ -1,8 +1,8 @@
 //! The tables, made and brought up to date by the component itself.
 //!
 //! ```text
-//! afterack_meta      the version of this schema; what a probe writes; how many jobs were `waiting` when they were
-//!                    `counted`; until when somebody keeps SQLite `open`
+//! afterack_meta      one row: the `version` of this schema; how many jobs were `waiting` when they were `counted`;
+//!                    what a `probe` writes; until when somebody keeps SQLite `open`
 //! afterack_jobs      what was accepted; a row never changes
 //! afterack_runs      how far each job has come, where it waits (`due`), or whose claim it is (`owner`); how it
 //!                    has `ended`, or nothing; its `number` in its group, and whether it waits for its turn
@@ -25,8 +25,9 @@
 //! The first of a group's jobs by number is the one that may run. Whoever adds a job to a group, ends one or gives
 //! one back does that alone: PostgreSQL locks the group's name meanwhile, and in SQLite only one can write.
 //!
-//! A job that is recorded begins by a trigger, and so does the counting of those that end and the removal of
-//! what belongs to one that goes: each is one statement, whole or not at all, in both dialects.
+//! Those that end are counted by a trigger, and what belongs to one that goes is removed by one: each is one
+//! statement, whole or not at all, in both dialects. So is the recording of a job, which is two rows: in SQLite the
+//! second one is a trigger's, in PostgreSQL, where triggers take longer, both are a function's.
 
 use std::borrow::Cow;
 
@@ -42,7 +43,12 @@ pub const VERSION: i64 = 1;
 const PARTS: i64 = 16;
 
 const TABLES: &[&str] = &[
-    "CREATE TABLE afterack_meta (name TEXT PRIMARY KEY, value BIGINT NOT NULL)",
+    "CREATE TABLE afterack_meta (
+        version BIGINT PRIMARY KEY,
+        waiting BIGINT NOT NULL,
+        counted BIGINT NOT NULL,
+        probe BIGINT NOT NULL,
+        open BIGINT NOT NULL)",
     "CREATE TABLE afterack_jobs (
         id TEXT PRIMARY KEY,
         created BIGINT NOT NULL,
@@ -99,11 +105,9 @@ const TABLES: &[&str] = &[
 struct Trigger {
     name: &'static str,
     when: &'static str,
-    /// The row whose group, if it has one, nobody else may change meanwhile.
-    locks: Option<&'static str>,
     what: &'static str,
-    /// The same for a row that is in no group: PostgreSQL would plan anew each time how to look for nothing.
-    alone: Option<&'static str>,
+    /// What else, if this row is in a group, which nobody else may change meanwhile.
+    group: Option<(&'static str, &'static str)>,
 }
 
 /// The first job of the group that this row is in: the one that may run.
@@ -117,94 +121,117 @@ macro_rules! first {
     };
 }
 
-/// The number of the last job of the new row's group; 0 if there is none.
+/// The number of the last job of this group; 0 if there is none.
 macro_rules! last {
-    () => {
-        "COALESCE((SELECT o.number FROM afterack_runs o WHERE o.grp = NEW.grp AND length(o.ended) = 0 \
-         ORDER BY o.number DESC LIMIT 1), 0)"
+    ($group:literal) => {
+        concat!(
+            "COALESCE((SELECT o.number FROM afterack_runs o WHERE o.grp = ",
+            $group,
+            " AND length(o.ended) = 0 ORDER BY o.number DESC LIMIT 1), 0)"
+        )
     };
 }
 
-/// Lets the first job of a group wait for its turn no longer.
-macro_rules! wake {
-    ($row:literal) => {
+/// Keeps others from changing this group, in PostgreSQL.
+macro_rules! lock {
+    ($group:literal) => {
+        concat!("PERFORM pg_advisory_xact_lock(hashtext('afterack'), hashtext(", $group, "))")
+    };
+}
+
+/// Lets a job begin, with what of it is where; as the last of its group, if it has one: the next after number `last`.
+macro_rules! begin {
+    ($id:literal, $created:literal, $delay:literal, $group:literal, $worker:literal) => {
         concat!(
-            "UPDATE afterack_runs SET waits = CASE WHEN since IS NULL THEN 0 ELSE 1 END WHERE waits = 2 AND id = ",
+            "INSERT INTO afterack_runs (id, kind, waits, due, since, grp, number, worker, ended, run) SELECT ",
+            $id,
+            ", 0, CASE WHEN last > 0 THEN 2 WHEN ",
+            $delay,
+            " > 0 THEN 1 ELSE 0 END, ",
+            $created,
+            " + ",
+            $delay,
+            ", CASE WHEN ",
+            $delay,
+            " > 0 THEN ",
+            $created,
+            " END, ",
+            $group,
+            ", last + 1, ",
+            $worker,
+            ", '', ''"
+        )
+    };
+}
+
+/// Lets the first job of a group wait for its turn no longer, on this condition.
+macro_rules! wake {
+    ($row:literal, $condition:literal) => {
+        concat!(
+            "UPDATE afterack_runs SET waits = CASE WHEN since IS NULL THEN 0 ELSE 1 END WHERE ",
+            $condition,
+            "waits = 2 AND id = ",
             first!($row),
             ";"
         )
     };
 }
 
-const TRIGGERS: [Trigger; 6] = [
-    // The last of its group, if it has one.
-    Trigger {
-        name: "afterack_begin",
-        when: "AFTER INSERT ON afterack_jobs FOR EACH ROW",
-        locks: Some("NEW"),
-        what: concat!(
-            "INSERT INTO afterack_runs (id, kind, waits, due, since, grp, number, worker, ended, run) \
-             SELECT NEW.id, 0, CASE WHEN last > 0 THEN 2 WHEN NEW.delay > 0 THEN 1 ELSE 0 END, \
-             NEW.created + NEW.delay, CASE WHEN NEW.delay > 0 THEN NEW.created END, NEW.grp, last + 1, \
-             NEW.worker, '', '' FROM (SELECT ",
-            last!(),
-            " AS last) AS numbers;"
-        ),
-        alone: Some(
-            "INSERT INTO afterack_runs (id, kind, waits, due, since, number, worker, ended, run) \
-             VALUES (NEW.id, 0, CASE WHEN NEW.delay > 0 THEN 1 ELSE 0 END, NEW.created + NEW.delay, \
-             CASE WHEN NEW.delay > 0 THEN NEW.created END, 1, NEW.worker, '', '');",
-        ),
-    },
+/// How a job that is recorded begins, in SQLite.
+const BEGIN: Trigger = Trigger {
+    name: "afterack_begin",
+    when: "AFTER INSERT ON afterack_jobs FOR EACH ROW",
+    what: concat!(
+        begin!("NEW.id", "NEW.created", "NEW.delay", "NEW.grp", "NEW.worker"),
+        " FROM (SELECT ",
+        last!("NEW.grp"),
+        " AS last) AS numbers;"
+    ),
+    group: None,
+};
+
+const TRIGGERS: [Trigger; 4] = [
     // What its steps have come to is of use to one that begins again.
     Trigger {
         name: "afterack_end",
         when: "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW WHEN (NEW.ended <> '' AND OLD.ended = '')",
-        locks: None,
         what: "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended \
                AND part = strpos('0123456789abcdef', substr(OLD.owner, 16, 1)) - 1; \
                DELETE FROM afterack_steps WHERE id = NEW.id AND NEW.ended = 'succeeded';",
-        alone: None,
+        group: None,
     },
     // One that has begun again is the last of its group; who is not the first waits; who is waits no longer.
     Trigger {
         name: "afterack_turn",
         when: "AFTER UPDATE OF owner ON afterack_runs FOR EACH ROW WHEN (NEW.grp IS NOT NULL AND NEW.owner IS NULL)",
-        locks: Some("NEW"),
-        what: concat!(
-            "UPDATE afterack_runs SET number = 1 + ",
-            last!(),
-            " WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
-             UPDATE afterack_runs SET waits = 2 WHERE id = NEW.id AND ended = '' AND id <> ",
-            first!("NEW"),
-            "; ",
-            wake!("NEW")
-        ),
-        alone: None,
+        what: "",
+        group: Some((
+            "NEW",
+            concat!(
+                "UPDATE afterack_runs SET number = 1 + ",
+                last!("NEW.grp"),
+                " WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
+                 UPDATE afterack_runs SET waits = 2 WHERE id = NEW.id AND ended = '' AND id <> ",
+                first!("NEW"),
+                "; ",
+                wake!("NEW", "")
+            ),
+        )),
     },
+    // One may be removed before its end was told, and so before the next of its group has its turn.
     Trigger {
         name: "afterack_gone",
         when: "AFTER DELETE ON afterack_runs FOR EACH ROW",
-        locks: None,
-        what: "DELETE FROM afterack_jobs WHERE id = OLD.id; DELETE FROM afterack_steps WHERE id = OLD.id;",
-        alone: None,
-    },
-    // One that was removed before its end was told.
-    Trigger {
-        name: "afterack_gone_from_group",
-        when: "AFTER DELETE ON afterack_runs FOR EACH ROW WHEN (OLD.grp IS NOT NULL AND OLD.owner IS NOT NULL)",
-        locks: Some("OLD"),
-        what: wake!("OLD"),
-        alone: None,
+        what: "DELETE FROM afterack_jobs WHERE id = OLD.id; DELETE FROM afterack_steps WHERE id = OLD.id; ",
+        group: Some(("OLD", wake!("OLD", "OLD.owner IS NOT NULL AND "))),
     },
     Trigger {
         name: "afterack_step",
         when: "AFTER UPDATE OF step ON afterack_runs FOR EACH ROW WHEN (NEW.step IS NOT NULL)",
-        locks: None,
         what: "INSERT INTO afterack_steps (id, number, head, bytes) \
                VALUES (NEW.id, NEW.step, NEW.step_head, NEW.step_bytes) ON CONFLICT (id, number) \
                DO UPDATE SET head = excluded.head, bytes = excluded.bytes;",
-        alone: None,
+        group: None,
     },
 ];
 
@@ -238,16 +265,17 @@ pub struct Question {
     /// Whether it changes nothing.
     is_stable: bool,
     parameters: &'static str,
-    answer: Answer,
     pub statement: &'static str,
+    pub answer: Answer,
 }
 
 /// What a function of PostgreSQL returns.
-enum Answer {
-    /// A value of this type, or NULL if its statement gives no row. A short call takes a quarter less than for rows.
-    Value(&'static str),
-    /// Rows of these columns.
+pub enum Answer {
+    /// Rows of these columns, which the statement gives.
     Rows(&'static str),
+    /// A number, or NULL where the statement gives no row, by these steps. They take less than a statement with all of
+    /// it, and a call for a number less than one for rows.
+    Number(&'static str),
 }
 
 pub const QUESTIONS: [&Question; 4] = [&PUT, &SURVEY, &LOOK, &RELEASE];
@@ -264,35 +292,57 @@ macro_rules! waiting {
     };
 }
 
-/// Records a job, unless so many wait already, if this is the schema that this component knows. With a limit over a
-/// thousand, a count of the last ten seconds will do, if the queue could not be full since with 5,000 jobs a second.
-/// The time of that count comes along.
+/// Whether a count of the last ten seconds will do to know that there is room: with a limit over a thousand, if the
+/// queue could not be full since with 5,000 jobs a second.
+macro_rules! surely_has_room {
+    () => {
+        "$10 > 1000 AND $2 - counted BETWEEN 0 AND 10000 AND waiting + 5 * ($2 - counted) < $10"
+    };
+}
+
+/// Records a job, unless so many wait already, if this is the schema that this component knows. When those that wait
+/// were counted comes along.
 pub const PUT: Question = Question {
     name: "afterack_put",
     is_stable: false,
     parameters: "TEXT, BIGINT, BIGINT, TEXT, TEXT, TEXT, TEXT, BIGINT, BYTEA, BIGINT, BIGINT",
-    answer: Answer::Value("BIGINT"),
     statement: concat!(
         "INSERT INTO afterack_jobs (id, created, delay, grp, worker, head, key, size, body) \
-         SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS TEXT), \
-         CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BIGINT), CAST($9 AS BYTEA) \
-         FROM afterack_meta AS counted, afterack_meta AS waiting \
-         WHERE counted.name = 'counted' AND waiting.name = 'waiting' AND \
-         CASE WHEN CAST($10 AS BIGINT) > 1000 AND $2 - counted.value BETWEEN 0 AND 10000 \
-         AND waiting.value + 5 * ($2 - counted.value) < $10 THEN 0 ELSE ",
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 FROM afterack_meta WHERE version = $11 AND (",
+        surely_has_room!(),
+        " OR ",
         waiting!(" LIMIT CAST($10 AS BIGINT)"),
-        " END < $10 AND EXISTS (SELECT 1 FROM afterack_meta WHERE name = 'schema' AND value = $11) \
-         ON CONFLICT DO NOTHING RETURNING (SELECT value FROM afterack_meta WHERE name = 'counted')"
+        " < $10) ON CONFLICT DO NOTHING RETURNING (SELECT counted FROM afterack_meta)"
     ),
+    answer: Answer::Number(concat!(
+        "#variable_conflict use_variable\n\
+         DECLARE counted BIGINT; waiting BIGINT; last BIGINT := 0; BEGIN \
+         SELECT m.counted, m.waiting INTO counted, waiting FROM afterack_meta m WHERE m.version = $11; \
+         IF NOT FOUND THEN RETURN NULL; END IF; \
+         IF NOT (",
+        surely_has_room!(),
+        ") THEN IF ",
+        waiting!(" LIMIT $10"),
+        " >= $10 THEN RETURN NULL; END IF; END IF; IF $4 IS NOT NULL THEN ",
+        lock!("$4"),
+        "; last := ",
+        last!("$4"),
+        "; END IF; \
+         INSERT INTO afterack_jobs (id, created, delay, grp, worker, head, key, size, body) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING; \
+         IF NOT FOUND THEN RETURN NULL; END IF; ",
+        begin!("$1", "$2", "$3", "$4", "$5"),
+        "; RETURN counted; END"
+    )),
 };
 
 /// Counts the jobs that wait, at time `$1`, unless somebody has since `$2`.
 pub const COUNT: &str = concat!(
-    "UPDATE afterack_meta SET value = CASE WHEN name = 'counted' THEN $1 ELSE ",
+    "UPDATE afterack_meta SET counted = $1, waiting = ",
     waiting!(""),
-    " END WHERE name IN ('counted', 'waiting') AND $2 = (SELECT value FROM afterack_meta WHERE name = 'counted')",
+    " WHERE counted = $2",
     light!(),
-    " RETURNING name"
+    " RETURNING version"
 );
 
 /// When the last one of those has ended that are kept.
@@ -309,7 +359,6 @@ pub const RELEASE: Question = Question {
     name: "afterack_release",
     is_stable: false,
     parameters: "BIGINT, BIGINT, BIGINT, BIGINT, TEXT, BIGINT, TEXT, TEXT",
-    answer: Answer::Rows("id TEXT"),
     statement: concat!(
         "UPDATE afterack_runs SET owner = NULL, kind = $1, waits = $2, due = $3, since = $4, \
          ended = $5, finished = CASE WHEN CAST($5 AS TEXT) = '' THEN NULL ELSE GREATEST($6, ",
@@ -318,6 +367,7 @@ pub const RELEASE: Question = Question {
         light!(),
         " RETURNING id"
     ),
+    answer: Answer::Rows("id TEXT"),
 };
 
 /// The slots, the marks, what is to begin again, who has claims and no slot, and when the first of those jobs has
@@ -326,9 +376,8 @@ pub const SURVEY: Question = Question {
     name: "afterack_survey",
     is_stable: true,
     parameters: "",
-    answer: Answer::Rows("what TEXT, name TEXT, word TEXT, number BIGINT, version BIGINT"),
-    statement: "SELECT 'slot', s.role, s.token, s.beat, m.value FROM afterack_slots s \
-                JOIN afterack_meta m ON m.name = 'schema' \
+    statement: "SELECT 'slot', s.role, s.token, s.beat, m.version FROM afterack_slots s \
+                CROSS JOIN afterack_meta m \
                 UNION ALL SELECT 'mark', id, ask, round, 0 FROM afterack_marks \
                 UNION ALL SELECT 'retry', name, state || ' ' || reached || ' ' || COALESCE('=' || worker, ''), 0, 0 \
                 FROM afterack_retries \
@@ -340,6 +389,7 @@ pub const SURVEY: Question = Question {
                 WHERE owner <> '' AND NOT EXISTS (SELECT 1 FROM afterack_slots WHERE token = owner) \
                 UNION ALL SELECT 'ended', '', NULL, (SELECT finished FROM afterack_runs \
                 WHERE owner IS NULL AND due IS NULL AND finished >= 0 ORDER BY finished LIMIT 1), 0",
+    answer: Answer::Rows("what TEXT, name TEXT, word TEXT, number BIGINT, version BIGINT"),
 };
 
 /// What the queue holds at time `$1`, with at most `$2` due jobs of each kind; and when the first of the others
@@ -348,7 +398,6 @@ pub const LOOK: Question = Question {
     name: "afterack_look",
     is_stable: true,
     parameters: "BIGINT, BIGINT",
-    answer: Answer::Rows("id TEXT, kind BIGINT, due BIGINT, since BIGINT"),
     statement: concat!(
         due!("kind = 0 AND waits = 0"),
         due!("kind = 0 AND waits = 1 AND due <= $1"),
@@ -358,6 +407,7 @@ pub const LOOK: Question = Question {
         " UNION ALL ",
         next!("kind = 2"),
     ),
+    answer: Answer::Rows("id TEXT, kind BIGINT, due BIGINT, since BIGINT"),
 };
 
 impl Question {
@@ -376,20 +426,18 @@ impl Question {
 
     /// What makes it a function.
     fn function(&self) -> String {
-        let Question { name, is_stable, parameters, answer, statement } = self;
+        let Question { name, is_stable, parameters, statement, answer } = self;
         let volatility = if *is_stable { "STABLE" } else { "VOLATILE" };
         let (returns, body) = match answer {
-            Answer::Value(kind) => (
-                kind.to_string(),
-                format!("DECLARE answer {kind}; BEGIN {statement} INTO answer; RETURN answer"),
+            Answer::Rows(columns) => (
+                format!("TABLE ({columns})"),
+                format!("#variable_conflict use_column\nBEGIN RETURN QUERY {statement}; END"),
             ),
-            Answer::Rows(columns) => {
-                (format!("TABLE ({columns})"), format!("BEGIN RETURN QUERY {statement}"))
-            }
+            Answer::Number(steps) => ("BIGINT".into(), steps.to_string()),
         };
         format!(
             "CREATE OR REPLACE FUNCTION {name}({parameters}) RETURNS {returns} LANGUAGE plpgsql {volatility} \
-             SET plan_cache_mode = force_generic_plan AS $body$ #variable_conflict use_column\n{body}; END $body$"
+             SET plan_cache_mode = force_generic_plan AS $body$ {body} $body$"
         )
     }
 }
@@ -397,33 +445,44 @@ impl Question {
 /// The statements that make the schema, to be run as one. They fail where one of its tables is there already,
 /// which is somebody else's.
 pub fn statements(dialect: Dialect) -> Vec<String> {
-    let mut statements: Vec<_> = TABLES.iter().map(|table| dialect.adapt(table).into_owned()).collect();
-    for Trigger { name, when, locks, what, alone } in TRIGGERS {
-        match dialect {
-            Dialect::Sqlite => {
-                let what = dialect.adapt(what);
-                statements.push(format!("CREATE TRIGGER {name} {when} BEGIN {what} END"));
-            }
-            Dialect::Postgres => {
-                let alone = alone.map_or(String::new(), |what| {
-                    format!("IF NEW.grp IS NULL THEN {what} RETURN NULL; END IF; ")
-                });
-                let lock = locks.map_or(String::new(), |row| {
-                    format!("PERFORM pg_advisory_xact_lock(hashtext('afterack'), hashtext({row}.grp)); ")
-                });
-                statements.push(format!(
-                    "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql \
-                     AS $body$ BEGIN {alone}{lock}{what} RETURN NULL; END $body$"
-                ));
-                statements.push(format!("CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"));
-            }
+    let tables = TABLES.iter().map(|table| dialect.adapt(table).into_owned());
+    let made: Vec<_> = match dialect {
+        Dialect::Sqlite => [&BEGIN].into_iter().chain(&TRIGGERS).map(Trigger::of_sqlite).collect(),
+        Dialect::Postgres => {
+            let functions = QUESTIONS.iter().map(|question| question.function());
+            TRIGGERS.iter().flat_map(Trigger::of_postgres).chain(functions).collect()
         }
+    };
+    tables.chain(made).chain(rows()).collect()
+}
+
+impl Trigger {
+    fn of_sqlite(&self) -> String {
+        let Trigger { name, when, what, group } = self;
+        let group = group.map_or("", |(_, what)| what);
+        Dialect::Sqlite.adapt(&format!("CREATE TRIGGER {name} {when} BEGIN {what}{group} END")).into_owned()
     }
-    if dialect == Dialect::Postgres {
-        statements.extend(QUESTIONS.iter().map(|question| question.function()));
+
+    /// Its function, and itself.
+    fn of_postgres(&self) -> [String; 2] {
+        let Trigger { name, when, what, group } = self;
+        let group = group.map_or(String::new(), |(row, what)| {
+            format!(concat!("IF {0}.grp IS NOT NULL THEN ", lock!("{0}.grp"), "; {1} END IF; "), row, what)
+        });
+        [
+            format!(
+                "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql \
+                 AS $body$ BEGIN {what}{group} RETURN NULL; END $body$"
+            ),
+            format!("CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"),
+        ]
     }
-    statements.extend(rows());
-    statements
+}
+
+/// What lets every job that is recorded begin, in PostgreSQL as well: for many at once.
+#[cfg(test)]
+pub fn begin_by_trigger() -> [String; 2] {
+    BEGIN.of_postgres()
 }
 
 /// The rows that are always there.
@@ -441,8 +500,8 @@ pub fn rows() -> Vec<String> {
         insert("afterack_totals", "name, part, count", &totals),
         insert(
             "afterack_meta",
-            "name, value",
-            &[format!("('schema', {VERSION})"), "('waiting', 0)".into(), "('counted', 0)".into()],
+            "version, waiting, counted, probe, open",
+            &[format!("({VERSION}, 0, 0, 0, 0)")],
         ),
     ]
 }

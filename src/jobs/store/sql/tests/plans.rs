@@ -30,12 +30,17 @@ impl<D: Database> Database for Explained<D> {
             };
             let question =
                 schema::QUESTIONS.iter().find(|question| question.call(self.dialect()) == statement);
-            let asked =
-                question.map_or(statement.into(), |question| self.dialect().adapt(question.statement));
-            let plan = self.database.query(&format!("{explain} {asked}"), parameters)?;
-            let plan = plan.iter().map(|row| row.text(column).unwrap().to_owned());
-            let plan = plan.collect::<Vec<_>>().join("\n");
-            self.plans.borrow_mut().push((statement.to_owned(), plan));
+            let asked = question.map_or(statement, |question| question.statement);
+            let asked = self.dialect().adapt(asked);
+            // What is done in steps has no plan of its own.
+            let has_plan = self.dialect() == Dialect::Sqlite
+                || question.is_none_or(|question| matches!(question.answer, schema::Answer::Rows(_)));
+            if has_plan {
+                let plan = self.database.query(&format!("{explain} {asked}"), parameters)?;
+                let plan = plan.iter().map(|row| row.text(column).unwrap().to_owned());
+                let plan = plan.collect::<Vec<_>>().join("\n");
+                self.plans.borrow_mut().push((statement.to_owned(), plan));
+            }
         }
         self.database.query(statement, parameters)
     }

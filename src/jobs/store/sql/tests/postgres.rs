@@ -58,6 +58,18 @@ impl Schema {
         client
     }
 
+    /// Runs statements that record many jobs.
+    fn fill(&self, statements: &[String]) {
+        let mut client = self.client();
+        for statement in &schema::begin_by_trigger() {
+            client.batch_execute(statement).unwrap();
+        }
+        for statement in statements {
+            client.batch_execute(statement).unwrap();
+        }
+        client.batch_execute("DROP TRIGGER afterack_begin ON afterack_jobs").unwrap();
+    }
+
     fn count(&self, statement: &str) -> usize {
         self.client().query_one(statement, &[]).unwrap().get::<_, i64>(0) as usize
     }
@@ -174,9 +186,7 @@ fn reads_much(plan: &str) -> bool {
 fn no_statement_reads_more_when_more_jobs_have_ended() {
     let schema = Schema::new();
     let numbers = format!("SELECT n FROM generate_series(1, {ENDED}) AS n");
-    for statement in fill(&numbers, "lpad(to_hex(n), 12, '0')") {
-        schema.client().batch_execute(&statement).unwrap();
-    }
+    schema.fill(&fill(&numbers, "lpad(to_hex(n), 12, '0')"));
     schema.client().batch_execute("ANALYZE").unwrap();
     let plans = Rc::default();
     let database = Explained { database: Postgres(schema.client().into()), plans: Rc::clone(&plans) };
@@ -204,9 +214,7 @@ fn no_statement_reads_more_when_more_jobs_wait_or_have_ended_since_the_database_
         .map(|table| format!("ALTER TABLE afterack_{table} SET (autovacuum_enabled = off)"));
     for (before, after) in [(&idle[..], &queue[..]), (&queue, &ended)] {
         let schema = Schema::new();
-        for statement in [&off, before, &["ANALYZE".into()], after].concat() {
-            schema.client().batch_execute(&statement).unwrap();
-        }
+        schema.fill(&[&off, before, &["ANALYZE".into()], after].concat());
         let said = Arc::default();
         let database = Postgres(schema.explained(Arc::clone(&said)).into());
         exercise(&Sql::new(database, Rc::new(Native)));
