@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::Uri;
+
 use super::notify::{Pattern, Secret, secrets};
 use super::store::{Location, SLOTS};
 use super::url::Url;
@@ -33,7 +35,7 @@ pub struct Config {
     /// its waiting for a database included.
     pub budget: Option<Duration>,
     /// `AFTERACK_SELF`: where this component is reached, to hand the rest of the work over.
-    pub base: Option<String>,
+    pub base: Option<Uri>,
     /// `AFTERACK_ATTEMPTS`: how often a step is tried.
     pub attempts: u32,
     /// `AFTERACK_BACKOFF`: the shortest and the longest time between two tries.
@@ -250,9 +252,9 @@ fn durations(text: &str) -> Result<RangeInclusive<Duration>, String> {
     }
 }
 
-fn base(text: &str) -> Result<String, String> {
+fn base(text: &str) -> Result<Uri, String> {
     match Url::parse(text) {
-        Ok(url) if url.uri.query().is_none() => Ok(text.trim_end_matches('/').to_owned()),
+        Ok(url) if url.uri.query().is_none() => Ok(url.uri),
         _ => Err(format!("invalid URL `{text}` (expected e.g. http://127.0.0.1:8080)")),
     }
 }
@@ -341,7 +343,7 @@ pub mod tests {
         assert_eq!(config.store, Location::Dir("/var/jobs".into()));
         assert_eq!((config.lanes, config.lease), (250, Duration::from_secs(60)));
         assert_eq!(config.backoff, Duration::from_millis(10)..=Duration::from_secs(2));
-        assert_eq!(config.base.as_deref(), Some("http://127.0.0.1:8080"));
+        assert_eq!(config.base, Some(Uri::from_static("http://127.0.0.1:8080")));
         assert_eq!(config.origins, ["https://a.org", "http://localhost:3000"]);
         assert_eq!(config.body, 65_536);
         assert_eq!(config.token.as_deref(), Some("s3cret"));
@@ -430,7 +432,7 @@ pub mod tests {
         let config = Config::parse(settings.clone()).unwrap();
         assert_eq!(settings.len(), 14, "{settings:?}"); // And those that have none.
         let expected = Config {
-            base: Some("http://self.alt".into()),
+            base: Some(Uri::from_static("http://self.alt")),
             smtp: "smtp://127.0.0.1:2525".parse().ok(),
             mail_from: "afterack@localhost".parse().ok(),
             ..Config::default()

@@ -74,6 +74,7 @@ pub struct Input {
     /// The digest of its idempotency key, if it has one.
     pub key: Option<String>,
     /// The digest of the request, to compare with others under the same key.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request: String,
     /// How much later than now it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -42,8 +42,12 @@ impl Engine {
             let detail = format!("input too large: {} bytes (limit {limit})", input.size);
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
         }
-        let key = key.map(|key| key_digest(key, &input.worker)).transpose()?;
-        let input = Input { key, request: digest_of(&input), ..input };
+        let input = match key {
+            Some(key) => {
+                Input { key: Some(key_digest(key, &input.worker)?), request: digest_of(&input), ..input }
+            }
+            None => input,
+        };
         worker.takes(&input)?;
         let id = Id::new(&*self.host);
         match self.store.put(id, &input, self.config.queue, self.host.wall())? {

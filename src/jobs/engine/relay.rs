@@ -26,15 +26,16 @@ impl Engine {
     /// If that fails, too, the next request of anybody's goes on.
     pub(super) async fn hand_over(&self, waits: bool) {
         let Some(base) = &self.config.base else { return };
-        if let Err(error) = ask(base, self.config.token.as_deref(), waits).await {
-            log::error(format_args!("the work could not be handed over to {base}/drain: {error}"));
+        let url = format!("{}/drain", base.to_string().trim_end_matches('/'));
+        if let Err(error) = ask(&url, self.config.token.as_deref(), waits).await {
+            log::error(format_args!("the work could not be handed over to {url}: {error}"));
         }
     }
 }
 
-/// `POST {base}/drain`.
-async fn ask(base: &str, token: Option<&str>, waits: bool) -> std::result::Result<(), String> {
-    let url = format!("{base}/drain").parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+/// `POST {url}`.
+async fn ask(url: &str, token: Option<&str>, waits: bool) -> std::result::Result<(), String> {
+    let url = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
     let mut headers = Vec::from_iter(token.map(|token| field("authorization", format!("Bearer {token}"))));
     headers.extend(waits.then(|| field(WAITS, "store")));
     let answer = Call { url: &url, headers, body: b"", time: ANSWER, most: 0 }.send().await?;

@@ -23,7 +23,7 @@ impl Links {
         let plain =
             |path: &str| Some(path.trim().trim_end_matches('/').to_owned()).filter(|path| is_prefix(path));
         let named = headers.get("x-forwarded-prefix").and_then(|value| plain(value.to_str().ok()?));
-        let own = || plain(config.base.as_ref()?.parse::<http::Uri>().ok()?.path());
+        let own = || plain(config.base.as_ref()?.path());
         Links { prefix: named.or_else(own).unwrap_or_default() }
     }
 
@@ -59,7 +59,7 @@ mod tests {
         headers.extend(forwarded.map(|prefix| {
             (crate::HeaderName::from_static("x-forwarded-prefix"), crate::HeaderValue::from_static(prefix))
         }));
-        let config = Config { base: base.map(str::to_owned), ..Config::default() };
+        let config = Config { base: base.map(|base| base.parse().unwrap()), ..Config::default() };
         Links::of(&headers, &config)
     }
 

@@ -27,7 +27,7 @@ mod together;
 #[cfg(feature = "wasmcloud")]
 pub mod wasmcloud;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -162,11 +162,15 @@ impl<D: Database> Sql<D> {
     /// Runs a statement, again and again while others hold what it needs.
     fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
         let adapted = self.database.dialect().adapt(statement);
-        let until = self.host.elapsed() + if self.is_busy.get() { SHORT_PATIENCE } else { PATIENCE };
+        let patience = if self.is_busy.get() { SHORT_PATIENCE } else { PATIENCE };
+        // From the first try in vain on: most are not, and to ask for the time is a call of the host's.
+        let until = OnceCell::new();
         let mut longest = Duration::from_millis(1);
         loop {
             match self.set_light(statement).and_then(|()| self.database.query(&adapted, parameters)) {
-                Err(Failure::Busy) if self.host.elapsed() < until => {
+                Err(Failure::Busy)
+                    if self.host.elapsed() < *until.get_or_init(|| self.host.elapsed() + patience) =>
+                {
                     // Not all at once, and not for long: who holds it needs a fraction of a millisecond.
                     let random = self.host.random() % 1000;
                     self.host.pause(longest / 1000 * random as u32);

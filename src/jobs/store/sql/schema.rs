@@ -430,14 +430,14 @@ impl Question {
         let volatility = if *is_stable { "STABLE" } else { "VOLATILE" };
         let (returns, body) = match answer {
             Answer::Rows(columns) => (
-                format!("TABLE ({columns})"),
+                format!("TABLE ({columns}) SET plan_cache_mode = force_generic_plan"),
                 format!("#variable_conflict use_column\nBEGIN RETURN QUERY {statement}; END"),
             ),
             Answer::Number(steps) => ("BIGINT".into(), steps.to_string()),
         };
         format!(
             "CREATE OR REPLACE FUNCTION {name}({parameters}) RETURNS {returns} LANGUAGE plpgsql {volatility} \
-             SET plan_cache_mode = force_generic_plan AS $body$ {body} $body$"
+             AS $body$ {body} $body$"
         )
     }
 }
