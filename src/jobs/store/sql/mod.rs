@@ -27,7 +27,7 @@ mod together;
 #[cfg(feature = "wasmcloud")]
 pub mod wasmcloud;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -163,24 +163,21 @@ impl<D: Database> Sql<D> {
     fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
         let adapted = self.database.dialect().adapt(statement);
         let patience = if self.is_busy.get() { SHORT_PATIENCE } else { PATIENCE };
-        // From the first try in vain on: most are not, and to ask for the time is a call of the host's.
-        let until = OnceCell::new();
-        let mut longest = Duration::from_millis(1);
+        let mut begun = None;
         loop {
-            match self.set_light(statement).and_then(|()| self.database.query(&adapted, parameters)) {
-                Err(Failure::Busy)
-                    if self.host.elapsed() < *until.get_or_init(|| self.host.elapsed() + patience) =>
-                {
-                    // Not all at once, and not for long: who holds it needs a fraction of a millisecond.
-                    let random = self.host.random() % 1000;
-                    self.host.pause(longest / 1000 * random as u32);
-                    longest = (longest * 2).min(PAUSE);
-                }
-                result => {
-                    self.is_busy.set(matches!(result, Err(Failure::Busy)));
-                    return result;
-                }
+            let result = self.set_light(statement).and_then(|()| self.database.query(&adapted, parameters));
+            self.is_busy.set(matches!(result, Err(Failure::Busy)));
+            if !self.is_busy.get() {
+                return result;
             }
+            let now = self.host.elapsed();
+            let waited = now - *begun.get_or_insert(now);
+            if waited >= patience {
+                return result;
+            }
+            // Not all at once.
+            let random = self.host.random() % 1000;
+            self.host.pause(PAUSE / 1000 * random as u32);
         }
     }
 
@@ -764,11 +761,16 @@ impl<D: Database> Store for Sql<D> {
         if self.database.dialect() != Dialect::Sqlite || !self.is_ready.get() {
             return Ok(Duration::ZERO);
         }
+        let until = [LINGER, LINGER / 2].map(|time| now + time);
+        // Most have just been told that somebody does, and who only looks holds up nobody.
+        if (until[1]..=until[0]).contains(&self.surveyed(|survey| survey.open.take())?) {
+            return Ok(Duration::ZERO);
+        }
         let statement = format!(
             "UPDATE afterack_meta SET open = $1 WHERE open NOT BETWEEN $2 AND $1{LIGHT} RETURNING version"
         );
-        let until = [LINGER, LINGER / 2].map(|time| number(now + time));
-        Ok(if self.changes("keeping it open", &statement, &until)? { LINGER } else { Duration::ZERO })
+        let is_own = self.changes("keeping it open", &statement, &until.map(number))?;
+        Ok(if is_own { LINGER } else { Duration::ZERO })
     }
 
     fn counts(&self) -> Result<Counts> {

@@ -370,14 +370,14 @@ pub const RELEASE: Question = Question {
     answer: Answer::Rows("id TEXT"),
 };
 
-/// The slots, the marks, what is to begin again, who has claims and no slot, and when the first of those jobs has
-/// ended that are kept. One owner after the other is looked up, however many claims each has.
+/// The schema's version and until when somebody keeps SQLite open; the slots, the marks, what is to begin again, who has
+/// claims and no slot, and when the first of those jobs has ended that are kept. One owner after the other is looked up, however many claims each has.
 pub const SURVEY: Question = Question {
     name: "afterack_survey",
     is_stable: true,
     parameters: "",
-    statement: "SELECT 'slot', s.role, s.token, s.beat, m.version FROM afterack_slots s \
-                CROSS JOIN afterack_meta m \
+    statement: "SELECT 'open', '', NULL, open, version FROM afterack_meta \
+                UNION ALL SELECT 'slot', role, token, beat, 0 FROM afterack_slots \
                 UNION ALL SELECT 'mark', id, ask, round, 0 FROM afterack_marks \
                 UNION ALL SELECT 'retry', name, state || ' ' || reached || ' ' || COALESCE('=' || worker, ''), 0, 0 \
                 FROM afterack_retries \

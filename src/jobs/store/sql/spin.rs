@@ -1,18 +1,20 @@
 //! Databases as Spin gives them to its components.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use spin_sdk::{pg4, sqlite};
 
 use super::database::{Database, Dialect, Failure, Row, Value};
 
+/// For how long SQLite itself waits for others, in milliseconds. It would sleep for longer and longer, for 100 ms at
+/// last, while others who have come later overtake: after this it is for our own pauses.
+const PATIENCE: u32 = 20;
+
 /// One of Spin's SQLite databases, by a connection of this invocation's own.
 pub struct Sqlite {
     name: String,
     connection: OnceCell<sqlite::Connection>,
-    /// How many statements it has been asked to run.
-    statements: Cell<usize>,
 }
 
 /// A PostgreSQL database, by a connection from Spin's pool.
@@ -24,7 +26,7 @@ pub struct Postgres {
 
 impl Sqlite {
     pub fn new(name: &str) -> Sqlite {
-        Sqlite { name: name.into(), connection: OnceCell::new(), statements: Cell::new(0) }
+        Sqlite { name: name.into(), connection: OnceCell::new() }
     }
 
     fn connection(&self) -> Result<&sqlite::Connection, Failure> {
@@ -32,7 +34,12 @@ impl Sqlite {
             return Ok(connection);
         }
         // That a commit is on the disk before it counts is its default.
-        let connection = sqlite::Connection::open(&self.name).map_err(|error| self.failure(error))?;
+        let open = || {
+            let connection = sqlite::Connection::open(&self.name)?;
+            connection.execute(&format!("PRAGMA busy_timeout = {PATIENCE}"), &[])?;
+            Ok(connection)
+        };
+        let connection = open().map_err(|error| self.failure(error))?;
         Ok(self.connection.get_or_init(|| connection))
     }
 
@@ -59,16 +66,9 @@ impl Database for Sqlite {
     }
 
     fn query(&self, statement: &str, parameters: &[Value]) -> Result<Vec<Row>, Failure> {
-        let run = |statement: &str, parameters: &[sqlite::Value]| {
-            self.connection()?.execute(statement, parameters).map_err(|error| self.failure(error))
-        };
-        // SQLite's own way of waiting sleeps for up to 100 ms at a time. The first statement may be an ack's, and is not
-        // held up by saying so.
-        if self.statements.replace(self.statements.get() + 1) == 1 {
-            run("PRAGMA busy_timeout = 0", &[])?;
-        }
         let parameters: Vec<_> = parameters.iter().cloned().map(Into::into).collect();
-        let result = run(statement, &parameters)?;
+        let result = self.connection()?.execute(statement, &parameters);
+        let result = result.map_err(|error| self.failure(error))?;
         let row = |row: sqlite::RowResult| Row::new(row.values.into_iter().map(Into::into).collect());
         Ok(result.rows.into_iter().map(row).collect())
     }

@@ -1,5 +1,5 @@
 //! What a continuation asks again and again, asked at once: who holds the slots, what clients want, what is
-//! unfinished, and when the next job has been kept long enough.
+//! unfinished, who keeps SQLite open, and when the next job has been kept long enough.
 
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub const MOMENT: Duration = Duration::from_millis(5);
 #[derive(Default)]
 pub struct Survey {
     at: Duration,
+    /// Until when somebody keeps SQLite open.
+    pub open: Option<Time>,
     /// Each slot with its holder's token and his signs of life.
     pub slots: Option<Vec<(Role, Option<String>, i64)>>,
     pub pulse: Option<u64>,
@@ -58,10 +60,11 @@ impl<D: Database> Sql<D> {
 
 fn read(rows: &[Row], at: Duration) -> std::result::Result<Survey, Failure> {
     let (mut slots, mut marks, mut retries) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut unfinished, mut ended) = (Vec::new(), None);
+    let (mut open, mut unfinished, mut ended) = (Time(0), Vec::new(), None);
     for row in rows {
         let (name, text) = (row.text(1)?, row.text_if_any(2)?);
         match row.text(0)? {
+            "open" => open = Time(row.integer(3)? as u64),
             "slot" => slots.extend(
                 Role::parse(name)
                     .map(|role| Ok((role, text.map(str::to_owned), row.integer(3)?)))
@@ -84,6 +87,7 @@ fn read(rows: &[Row], at: Duration) -> std::result::Result<Survey, Failure> {
     }
     Ok(Survey {
         at,
+        open: Some(open),
         slots: Some(slots),
         pulse: Some(hasher.finish().max(1)),
         marks: Some(marks),
