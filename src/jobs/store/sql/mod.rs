@@ -162,22 +162,19 @@ impl<D: Database> Sql<D> {
     /// Runs a statement, again and again while others hold what it needs.
     fn query(&self, statement: &str, parameters: &[Value]) -> std::result::Result<Vec<Row>, Failure> {
         let adapted = self.database.dialect().adapt(statement);
-        let patience = if self.is_busy.get() { SHORT_PATIENCE } else { PATIENCE };
-        let mut begun = None;
+        let until = self.host.elapsed() + if self.is_busy.get() { SHORT_PATIENCE } else { PATIENCE };
         loop {
-            let result = self.set_light(statement).and_then(|()| self.database.query(&adapted, parameters));
-            self.is_busy.set(matches!(result, Err(Failure::Busy)));
-            if !self.is_busy.get() {
-                return result;
+            match self.set_light(statement).and_then(|()| self.database.query(&adapted, parameters)) {
+                Err(Failure::Busy) if self.host.elapsed() < until => {
+                    // Not all at once.
+                    let random = self.host.random() % 1000;
+                    self.host.pause(PAUSE / 1000 * random as u32);
+                }
+                result => {
+                    self.is_busy.set(matches!(result, Err(Failure::Busy)));
+                    return result;
+                }
             }
-            let now = self.host.elapsed();
-            let waited = now - *begun.get_or_insert(now);
-            if waited >= patience {
-                return result;
-            }
-            // Not all at once.
-            let random = self.host.random() % 1000;
-            self.host.pause(PAUSE / 1000 * random as u32);
         }
     }
 
