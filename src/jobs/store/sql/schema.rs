@@ -139,7 +139,7 @@ macro_rules! lock {
     };
 }
 
-/// Lets a job begin, with what of it is where; as the last of its group, if it has one: the next after number `last`.
+/// Lets a job begin of which this is known; as the last of its group, if it has one: the next after number `last`.
 macro_rules! begin {
     ($id:literal, $created:literal, $delay:literal, $group:literal, $worker:literal) => {
         concat!(
