@@ -1,5 +1,7 @@
 //! `POST /jobs/{worker}`: what a request must be, and what becomes of it.
 
+use std::mem;
+
 use super::fields;
 use crate::jobs::engine::Engine;
 use crate::jobs::job::{Id, Input};
@@ -7,10 +9,11 @@ use crate::jobs::notify;
 use crate::jobs::options::{Delay, Group};
 use crate::{Bytes, HeaderMap, HeaderValue, Problem, Request, StatusCode, header};
 
-/// Checks a request and records it as a job: its id, and whether it is a new one.
-pub fn accept(request: &Request<Bytes>, worker: &str, engine: &Engine) -> Result<(Id, bool), Problem> {
+/// Checks a request and records it as a job, which takes its body: its id, and whether it is a new one.
+pub fn accept(request: &mut Request<Bytes>, worker: &str, engine: &Engine) -> Result<(Id, bool), Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let kind = engine.worker(worker)?;
+    let body = mem::take(request.body_mut());
     let headers = request.headers();
     check_encoding(headers)?;
     let input = Input {
@@ -20,8 +23,8 @@ pub fn accept(request: &Request<Bytes>, worker: &str, engine: &Engine) -> Result
         notify: notify::targets(headers, engine.config())?,
         delay: fields::one(headers, "delay")?.map_or(Ok(None), Delay::parse).map_err(bad)?,
         group: fields::one(headers, "job-group")?.map(Group::new).transpose().map_err(bad)?,
-        size: request.body().len(),
-        body: request.body().to_vec(),
+        size: body.len(),
+        body: body.into(),
         ..Input::default()
     };
     // A key may be quoted, as the header's draft has it, or not.

@@ -53,7 +53,7 @@ enum Answer {
 }
 
 /// Answers a request, and then works on what is due.
-pub async fn handle(service: &jobs::Service, request: Request<Bytes>, reply: Reply) {
+pub async fn handle(service: &jobs::Service, mut request: Request<Bytes>, reply: Reply) {
     let wrong = |detail: &String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail);
     let config = match (Config::get(), service.mistake.as_ref().map(wrong)) {
         (Ok(config), None) => config,
@@ -74,7 +74,7 @@ pub async fn handle(service: &jobs::Service, request: Request<Bytes>, reply: Rep
         _ => {
             let answer = match cors::preflight(&request, &config) {
                 Some(ack) => Ok(Answer::Now(ack)),
-                None => visit.answer(&request),
+                None => visit.answer(&mut request),
             };
             if let Err(problem) = visit.send(answer, &request, reply).await {
                 log::error(problem.detail());
@@ -118,7 +118,7 @@ impl Visit {
     }
 
     /// What the request asks for.
-    fn answer(&self, request: &Request<Bytes>) -> Result<Answer, Problem> {
+    fn answer(&self, request: &mut Request<Bytes>) -> Result<Answer, Problem> {
         let decoded: Option<Vec<String>> =
             request.uri().path().split('/').skip(1).map(fields::percent_decoded).collect();
         let decoded = decoded.ok_or_else(|| no_resource(request.uri().path()))?;
@@ -230,7 +230,7 @@ impl Visit {
     }
 
     /// `POST /jobs/{worker}`: 202 for a job that is recorded.
-    fn accept(&self, request: &Request<Bytes>, worker: &str) -> Result<Answer, Problem> {
+    fn accept(&self, request: &mut Request<Bytes>, worker: &str) -> Result<Answer, Problem> {
         let (id, is_new) = accept::accept(request, worker, &self.engine)?;
         let mut state = State::Queued;
         if !is_new && let Some(found) = self.store.find(id)? {

@@ -97,7 +97,7 @@ impl<F: Folder> Files<F> {
     /// wherever it is found.
     pub fn write(&self, path: &str, bytes: &[u8], sync: bool) -> Result<()> {
         let tmp = self.unused();
-        let result = self.create(&tmp, bytes, sync).and_then(|()| self.rename(&tmp, path));
+        let result = self.create(&tmp, &[bytes], sync).and_then(|()| self.rename(&tmp, path));
         if result.is_err() {
             let _ = self.folder.remove(&tmp);
         }
@@ -105,8 +105,8 @@ impl<F: Folder> Files<F> {
     }
 
     /// Writes a file that nobody else writes, and syncs it if that is asked for.
-    pub fn create(&self, path: &str, bytes: &[u8], sync: bool) -> Result<()> {
-        let file = self.create_open(path, bytes)?;
+    pub fn create(&self, path: &str, parts: &[&[u8]], sync: bool) -> Result<()> {
+        let file = self.create_open(path, parts)?;
         if sync {
             self.sync_open(path, &file).inspect_err(|_| drop(self.folder.remove(path)))?;
         }
@@ -114,8 +114,8 @@ impl<F: Folder> Files<F> {
     }
 
     /// Writes a file that nobody else writes, which stays open.
-    pub fn create_open(&self, path: &str, bytes: &[u8]) -> Result<F::File> {
-        self.folder.create(path, bytes).map_err(|error| {
+    pub fn create_open(&self, path: &str, parts: &[&[u8]]) -> Result<F::File> {
+        self.folder.create(path, parts).map_err(|error| {
             if error.kind() != ErrorKind::AlreadyExists {
                 let _ = self.folder.remove(path);
             }
@@ -124,7 +124,7 @@ impl<F: Folder> Files<F> {
     }
 
     fn create_synced(&self, path: &str) -> io::Result<()> {
-        self.folder.create(path, b"").and_then(|file| self.folder.sync_file(&file))
+        self.folder.create(path, &[]).and_then(|file| self.folder.sync_file(&file))
     }
 
     /// Syncs a file that is open, which was at this path.

@@ -38,7 +38,7 @@ pub trait Folder {
     fn read(&self, path: &str, from: u64, most: usize) -> io::Result<Vec<u8>>;
 
     /// Writes a file that must not be there yet.
-    fn create(&self, path: &str, bytes: &[u8]) -> io::Result<Self::File>;
+    fn create(&self, path: &str, parts: &[&[u8]]) -> io::Result<Self::File>;
 
     /// Syncs a file, wherever it is by now.
     fn sync_file(&self, file: &Self::File) -> io::Result<()>;

@@ -42,9 +42,9 @@ impl Folder for Mounted {
         Ok(bytes)
     }
 
-    fn create(&self, path: &str, bytes: &[u8]) -> io::Result<File> {
+    fn create(&self, path: &str, parts: &[&[u8]]) -> io::Result<File> {
         let mut file = File::create_new(self.at(path))?;
-        file.write_all(bytes)?;
+        parts.iter().try_for_each(|part| file.write_all(part))?;
         Ok(file)
     }
 

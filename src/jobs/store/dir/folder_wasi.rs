@@ -105,13 +105,26 @@ impl Folder for Mounted {
             if is_end {
                 break;
             }
+            if bytes.len() == PIECE {
+                // There may be many more: what grows holds half as much again meanwhile.
+                let size = file.stat().map_err(error)?.size.saturating_sub(from) as usize;
+                bytes.reserve_exact(size.min(most).saturating_sub(PIECE));
+            }
         }
         Ok(bytes)
     }
 
-    fn create(&self, path: &str, bytes: &[u8]) -> io::Result<Descriptor> {
+    fn create(&self, path: &str, parts: &[&[u8]]) -> io::Result<Descriptor> {
         let file = self.open(path, OpenFlags::CREATE | OpenFlags::EXCLUSIVE, DescriptorFlags::WRITE)?;
-        write(&file, bytes, 0)?;
+        if parts.iter().map(|part| part.len()).sum::<usize>() <= PIECE {
+            write(&file, &parts.concat(), 0)?; // By one call.
+        } else {
+            let mut at = 0;
+            for part in parts {
+                write(&file, part, at)?;
+                at += part.len();
+            }
+        }
         Ok(file)
     }
 

@@ -288,7 +288,7 @@ impl<F: Folder> Dir<F> {
     pub fn due_of(&self, id: Id, place: &str) -> Result<Option<Due>> {
         if *place == path("fresh", id) {
             let file = self.files.read(place)?.ok_or(StoreError::Lost)?;
-            return Ok(record::decode_input(&file).ok().map(|input| Due::new(id, &input)));
+            return Ok(record::decode_input(file).ok().map(|input| Due::new(id, &input)));
         }
         // What cannot be read is set aside by whoever claims it.
         let Ok(file) = self.files.beginning(place) else { return Ok(Some(Due::first(id))) };

@@ -170,7 +170,7 @@ impl<F: Folder> Dir<F> {
     /// Records a job as a file in `fresh`; `None` if somebody else has taken its key meanwhile.
     fn record(&self, id: Id, input: &Input) -> Result<Option<()>> {
         let fresh = path("fresh", id);
-        let file = self.files.create_open(&fresh, &record::new_file(input))?;
+        let file = self.files.create_open(&fresh, &[&record::new_file(input), &input.body])?;
         self.files.link(&fresh, &path("jobs", id))?;
         self.files.list_new(id, &input.worker, &fresh)?;
         if let Some(key) = &input.key
@@ -291,7 +291,7 @@ impl<F: Folder> Dir<F> {
         }
         // A head that is longer than the beginning.
         let whole = self.files.read(file)?;
-        whole.map(|whole| record::decode_input(&whole).map_err(damaged)).transpose()
+        whole.map(|whole| record::decode_input(whole).map_err(damaged)).transpose()
     }
 
     /// Where a job is, and the beginning of its file. One that exists is searched for if it is not where
@@ -454,7 +454,7 @@ impl<F: Folder> Store for Dir<F> {
     fn open(&self) -> Result<()> {
         self.make()?;
         let trial = self.files.unused();
-        self.files.create(&trial, b"", false)?;
+        self.files.create(&trial, &[], false)?;
         self.files.remove_if_any(&trial)
     }
 
@@ -514,7 +514,7 @@ impl<F: Folder> Store for Dir<F> {
         let damaged = |reason| StoreError::Damaged { id, reason };
         let file =
             self.files.read(&path("jobs", id))?.ok_or_else(|| damaged("its input is missing".into()))?;
-        record::decode_input(&file).map(|input| input.body).map_err(damaged)
+        record::decode_input(file).map(|input| input.body).map_err(damaged)
     }
 
     fn ask(&self, mark: Mark) -> Result<()> {
@@ -675,7 +675,7 @@ impl<F: Folder> Store for Dir<F> {
             self.save_anew(slot, &mut job)?;
         } else {
             self.files.set_aside(&of_input, reason)?;
-            self.files.create(&place, &record::new_file(&job.input), true)?;
+            self.files.create(&place, &[&record::new_file(&job.input), &job.input.body], true)?;
             self.files.link(&place, &of_input)?;
             self.save(slot, &mut job)?;
             self.settle_wherever(id, &place)?;
@@ -885,7 +885,7 @@ impl<F: Folder> Dir<F> {
     fn finish_recording(&self, id: Id) -> Result<()> {
         let fresh = path("fresh", id);
         let Some(file) = self.files.read(&fresh)? else { return Ok(()) };
-        let Ok(input) = record::decode_input(&file) else { return self.discard(id) };
+        let Ok(input) = record::decode_input(file) else { return self.discard(id) };
         self.files.link(&fresh, &path("jobs", id))?;
         if let Some(key) = &input.key {
             let mut holder = self.holder_of(key)?;

@@ -313,11 +313,12 @@ impl Folder for Model {
         }
     }
 
-    fn create(&self, path: &str, bytes: &[u8]) -> io::Result<usize> {
+    fn create(&self, path: &str, parts: &[&[u8]]) -> io::Result<usize> {
+        let bytes = parts.concat();
         let file = Node::File { bytes: Vec::new(), kept: Vec::new(), changed: 0 };
         let node = self.state("create", path)?.make(path, file)?;
         if !bytes.is_empty() {
-            self.state("write", path)?.file(node)?.extend_from_slice(bytes);
+            self.state("write", path)?.file(node)?.extend_from_slice(&bytes);
         }
         Ok(node)
     }
@@ -508,9 +509,9 @@ mod tests {
     fn operations_fail_as_they_do_on_a_disk() {
         let (_, model) = model();
         let kind = |result: io::Result<()>| result.unwrap_err().kind();
-        model.create("a/x", b"1").unwrap();
-        assert_eq!(kind(model.create("a/x", b"2").map(drop)), ErrorKind::AlreadyExists);
-        assert_eq!(kind(model.create("c/x", b"2").map(drop)), ErrorKind::NotFound);
+        model.create("a/x", &[b"1"]).unwrap();
+        assert_eq!(kind(model.create("a/x", &[b"2"]).map(drop)), ErrorKind::AlreadyExists);
+        assert_eq!(kind(model.create("c/x", &[b"2"]).map(drop)), ErrorKind::NotFound);
         assert_eq!(kind(model.rename("a/y", "a/z")), ErrorKind::NotFound);
         assert_eq!(kind(model.remove_folder("a")), ErrorKind::DirectoryNotEmpty);
         assert_eq!(kind(model.rename("b", "a")), ErrorKind::DirectoryNotEmpty);
@@ -530,7 +531,7 @@ mod tests {
     #[test]
     fn what_is_not_synced_may_be_lost_and_what_is_may_not() {
         let (disk, model) = model();
-        model.create("a/x", b"").unwrap();
+        model.create("a/x", &[]).unwrap();
         assert_eq!(names(&disk), ["", "a/x"]);
         model.sync("a/x").unwrap();
         assert_eq!(names(&disk), ["a/x"]);
@@ -546,7 +547,7 @@ mod tests {
     #[test]
     fn a_file_is_synced_with_its_names_and_their_folders() {
         let (disk, model) = model();
-        let file = model.create("a/x", b"1").unwrap();
+        let file = model.create("a/x", &[b"1"]).unwrap();
         model.make_folder("a/new").unwrap();
         model.link("a/x", "a/new/y").unwrap();
         model.rename("a/new", "b/new").unwrap();
@@ -554,14 +555,14 @@ mod tests {
         assert_eq!(names(&disk), ["a/x b/new/y"]);
         // A folder that is lost takes along what is in it.
         model.make_folder("b/other").unwrap();
-        model.create("b/other/z", b"").unwrap();
+        model.create("b/other/z", &[]).unwrap();
         assert_eq!(names(&disk), ["a/x b/new/y", "a/x b/new/y b/other/z"]);
     }
 
     #[test]
     fn bytes_are_torn_by_sectors() {
         let (disk, model) = model();
-        let file = model.create("a/x", &[1; 1024]).unwrap();
+        let file = model.create("a/x", &[&[1; 1024]]).unwrap();
         model.sync_file(&file).unwrap();
         let node = disk.state().find("a/x").unwrap();
         disk.state().file(node).unwrap().fill(2);

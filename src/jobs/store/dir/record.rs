@@ -62,9 +62,11 @@ pub enum Stored {
     File(Vec<u8>),
 }
 
-/// The file of a new job.
+/// The file of a new job, before the body, which may be large.
 pub fn new_file(input: &Input) -> Vec<u8> {
-    file_with(&encode(input, &input.body))
+    let mut file = vec![0; PAIR];
+    file.extend(before(input, &input.body));
+    file
 }
 
 /// How this version of a course is stored.
@@ -174,10 +176,13 @@ fn decode_half(half: &[u8]) -> Result<Run, String> {
     Ok(Run { bytes: bytes.to_vec(), ..run })
 }
 
-/// What was accepted, by a job's whole file, and its body.
-pub fn decode_input(file: &[u8]) -> Result<Input, String> {
-    let (input, body, _) = decode::<Input>(file.get(PAIR..).ok_or("it is too short")?)?;
-    Ok(Input { size: body.len(), body: body.to_vec(), ..input })
+/// What was accepted, by a job's whole file, and its body, which takes the file's place in memory.
+pub fn decode_input(mut file: Vec<u8>) -> Result<Input, String> {
+    let (input, body, after) = decode::<Input>(file.get(PAIR..).ok_or("it is too short")?)?;
+    let (size, after) = (body.len(), after.len());
+    file.truncate(file.len() - after);
+    file.drain(..file.len() - size);
+    Ok(Input { size, body: file, ..input })
 }
 
 /// What was accepted, by the beginning of a job's file, with the body if that is all there; `None` if more
@@ -206,10 +211,15 @@ fn kind(record: &[u8]) -> Option<&str> {
 }
 
 fn encode<H: Kind>(head: &H, body: &[u8]) -> Vec<u8> {
+    [&before(head, body), body].concat()
+}
+
+/// What of a record comes before its body.
+fn before<H: Kind>(head: &H, body: &[u8]) -> Vec<u8> {
     let name = H::NAME;
     let head = serde_json::to_vec(head).expect("these are structs with plain fields");
     let line = format!("{MAGIC}{name} {} {:x} {} {:x}\n", head.len(), sum(&head), body.len(), sum(body));
-    [line.as_bytes(), &head, body].concat()
+    [line.as_bytes(), &head].concat()
 }
 
 /// The head and the body of a whole record, and what comes after it.
@@ -277,6 +287,10 @@ mod tests {
     use super::*;
     use crate::jobs::job::What;
 
+    fn whole_file(input: &Input) -> Vec<u8> {
+        [new_file(input), input.body.clone()].concat()
+    }
+
     fn input(body: &[u8]) -> Input {
         let notify = vec!["mailto:a@b.org".into()];
         Input { worker: "demo".into(), notify, body: body.into(), size: body.len(), ..Input::default() }
@@ -296,16 +310,16 @@ mod tests {
     #[test]
     fn a_job_is_read_as_it_was_written() {
         for body in [&b""[..], b"\n\0afterack 2 run ", &[7; 100_000]] {
-            let mut file = new_file(&input(body));
-            assert_eq!(decode_input(&file).unwrap(), input(body));
+            let mut file = whole_file(&input(body));
+            assert_eq!(decode_input(file.clone()).unwrap(), input(body));
             assert_eq!(decode_run(&file).unwrap(), Run::default());
             for version in 1..5 {
                 overwrite(&mut file, &run(version, b"output"));
                 assert_eq!(decode_run(&file).unwrap(), run(version, b"output"));
-                assert_eq!(decode_input(&file).unwrap(), input(body));
+                assert_eq!(decode_input(file.clone()).unwrap(), input(body));
             }
         }
-        let file = new_file(&input(b"body"));
+        let file = whole_file(&input(b"body"));
         assert_eq!(decode_input_head(&file).unwrap(), Some(input(b"body")));
         let head = decode_input_head(&file[..file.len() - 1]).unwrap().unwrap();
         assert_eq!((head.size, head.body.as_slice()), (4, &b""[..]));
@@ -314,7 +328,7 @@ mod tests {
 
     #[test]
     fn of_two_halves_one_is_always_whole() {
-        let mut file = new_file(&input(b"body"));
+        let mut file = whole_file(&input(b"body"));
         let mut before = Run::default();
         for version in 1..4 {
             let next = run(version, &vec![b'x'; version as usize * 100]);
@@ -354,7 +368,7 @@ mod tests {
         let bytes: Vec<_> = steps.iter().flat_map(step).collect();
         let long = run(1, &[7; 5 * PAIR]);
         let Stored::File(long) = store(&long) else { panic!("it is too long") };
-        for file in [new_file(&input(b"body")), run_file(&run(1, b"x")), long] {
+        for file in [whole_file(&input(b"body")), run_file(&run(1, b"x")), long] {
             let from = file.len();
             let mut file = [file, bytes.clone()].concat();
             assert_eq!(steps_begin(&file[..file.len().min(8192)]).unwrap(), from as u64);
@@ -372,12 +386,12 @@ mod tests {
 
     #[test]
     fn damage_anywhere_is_noticed() {
-        let file = new_file(&input(b"the body"));
+        let file = whole_file(&input(b"the body"));
         for at in PAIR..file.len() {
-            assert!(decode_input(&file[..at]).is_err(), "cut off at {at}");
+            assert!(decode_input(file[..at].to_vec()).is_err(), "cut off at {at}");
             let mut damaged = file.clone();
             damaged[at] ^= 1;
-            assert!(decode_input(&damaged).is_err(), "damaged at {at}");
+            assert!(decode_input(damaged).is_err(), "damaged at {at}");
         }
         // Damage of the newest version leaves the one before, or nothing.
         let mut file = run_file(&run(1, b"one"));
