@@ -37,7 +37,7 @@ pub trait Folder {
     /// The bytes of a file from there on, about this many or all there are.
     fn read(&self, path: &str, from: u64, most: usize) -> io::Result<Vec<u8>>;
 
-    /// Writes a file that must not be there yet.
+    /// Writes a file of these parts that must not be there yet.
     fn create(&self, path: &str, parts: &[&[u8]]) -> io::Result<Self::File>;
 
     /// Syncs a file, wherever it is by now.

@@ -64,9 +64,7 @@ pub enum Stored {
 
 /// The file of a new job, before the body, which may be large.
 pub fn new_file(input: &Input) -> Vec<u8> {
-    let mut file = vec![0; PAIR];
-    file.extend(before(input, &input.body));
-    file
+    file_with(&before(input, &input.body))
 }
 
 /// How this version of a course is stored.

@@ -105,9 +105,9 @@ const TABLES: &[&str] = &[
 struct Trigger {
     name: &'static str,
     when: &'static str,
+    /// The row whose group nobody else may change meanwhile.
+    locks: Option<&'static str>,
     what: &'static str,
-    /// What else, if this row is in a group, which nobody else may change meanwhile.
-    group: Option<(&'static str, &'static str)>,
 }
 
 /// The first job of the group that this row is in: the one that may run.
@@ -164,13 +164,11 @@ macro_rules! begin {
     };
 }
 
-/// Lets the first job of a group wait for its turn no longer, on this condition.
+/// Lets the first job of a group wait for its turn no longer.
 macro_rules! wake {
-    ($row:literal, $condition:literal) => {
+    ($row:literal) => {
         concat!(
-            "UPDATE afterack_runs SET waits = CASE WHEN since IS NULL THEN 0 ELSE 1 END WHERE ",
-            $condition,
-            "waits = 2 AND id = ",
+            "UPDATE afterack_runs SET waits = CASE WHEN since IS NULL THEN 0 ELSE 1 END WHERE waits = 2 AND id = ",
             first!($row),
             ";"
         )
@@ -181,57 +179,60 @@ macro_rules! wake {
 const BEGIN: Trigger = Trigger {
     name: "afterack_begin",
     when: "AFTER INSERT ON afterack_jobs FOR EACH ROW",
+    locks: None,
     what: concat!(
         begin!("NEW.id", "NEW.created", "NEW.delay", "NEW.grp", "NEW.worker"),
         " FROM (SELECT ",
         last!("NEW.grp"),
         " AS last) AS numbers;"
     ),
-    group: None,
 };
 
-const TRIGGERS: [Trigger; 4] = [
+const TRIGGERS: [Trigger; 5] = [
     // What its steps have come to is of use to one that begins again.
     Trigger {
         name: "afterack_end",
         when: "AFTER UPDATE OF ended ON afterack_runs FOR EACH ROW WHEN (NEW.ended <> '' AND OLD.ended = '')",
+        locks: None,
         what: "UPDATE afterack_totals SET count = count + 1 WHERE name = NEW.ended \
                AND part = strpos('0123456789abcdef', substr(OLD.owner, 16, 1)) - 1; \
                DELETE FROM afterack_steps WHERE id = NEW.id AND NEW.ended = 'succeeded';",
-        group: None,
     },
     // One that has begun again is the last of its group; who is not the first waits; who is waits no longer.
     Trigger {
         name: "afterack_turn",
         when: "AFTER UPDATE OF owner ON afterack_runs FOR EACH ROW WHEN (NEW.grp IS NOT NULL AND NEW.owner IS NULL)",
-        what: "",
-        group: Some((
-            "NEW",
-            concat!(
-                "UPDATE afterack_runs SET number = 1 + ",
-                last!("NEW.grp"),
-                " WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
-                 UPDATE afterack_runs SET waits = 2 WHERE id = NEW.id AND ended = '' AND id <> ",
-                first!("NEW"),
-                "; ",
-                wake!("NEW", "")
-            ),
-        )),
+        locks: Some("NEW"),
+        what: concat!(
+            "UPDATE afterack_runs SET number = 1 + ",
+            last!("NEW.grp"),
+            " WHERE id = NEW.id AND OLD.ended <> '' AND NEW.ended = ''; \
+             UPDATE afterack_runs SET waits = 2 WHERE id = NEW.id AND ended = '' AND id <> ",
+            first!("NEW"),
+            "; ",
+            wake!("NEW")
+        ),
     },
-    // One may be removed before its end was told, and so before the next of its group has its turn.
     Trigger {
         name: "afterack_gone",
         when: "AFTER DELETE ON afterack_runs FOR EACH ROW",
-        what: "DELETE FROM afterack_jobs WHERE id = OLD.id; DELETE FROM afterack_steps WHERE id = OLD.id; ",
-        group: Some(("OLD", wake!("OLD", "OLD.owner IS NOT NULL AND "))),
+        locks: None,
+        what: "DELETE FROM afterack_jobs WHERE id = OLD.id; DELETE FROM afterack_steps WHERE id = OLD.id;",
+    },
+    // One that was removed before its end was told. Nobody waits for the groups of the others.
+    Trigger {
+        name: "afterack_gone_from_group",
+        when: "AFTER DELETE ON afterack_runs FOR EACH ROW WHEN (OLD.grp IS NOT NULL AND OLD.owner IS NOT NULL)",
+        locks: Some("OLD"),
+        what: wake!("OLD"),
     },
     Trigger {
         name: "afterack_step",
         when: "AFTER UPDATE OF step ON afterack_runs FOR EACH ROW WHEN (NEW.step IS NOT NULL)",
+        locks: None,
         what: "INSERT INTO afterack_steps (id, number, head, bytes) \
                VALUES (NEW.id, NEW.step, NEW.step_head, NEW.step_bytes) ON CONFLICT (id, number) \
                DO UPDATE SET head = excluded.head, bytes = excluded.bytes;",
-        group: None,
     },
 ];
 
@@ -458,21 +459,18 @@ pub fn statements(dialect: Dialect) -> Vec<String> {
 
 impl Trigger {
     fn of_sqlite(&self) -> String {
-        let Trigger { name, when, what, group } = self;
-        let group = group.map_or("", |(_, what)| what);
-        Dialect::Sqlite.adapt(&format!("CREATE TRIGGER {name} {when} BEGIN {what}{group} END")).into_owned()
+        let Trigger { name, when, what, .. } = self;
+        Dialect::Sqlite.adapt(&format!("CREATE TRIGGER {name} {when} BEGIN {what} END")).into_owned()
     }
 
     /// Its function, and itself.
     fn of_postgres(&self) -> [String; 2] {
-        let Trigger { name, when, what, group } = self;
-        let group = group.map_or(String::new(), |(row, what)| {
-            format!(concat!("IF {0}.grp IS NOT NULL THEN ", lock!("{0}.grp"), "; {1} END IF; "), row, what)
-        });
+        let Trigger { name, when, locks, what } = self;
+        let lock = locks.map_or(String::new(), |row| format!(concat!(lock!("{}.grp"), "; "), row));
         [
             format!(
                 "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql \
-                 AS $body$ BEGIN {what}{group} RETURN NULL; END $body$"
+                 AS $body$ BEGIN {lock}{what} RETURN NULL; END $body$"
             ),
             format!("CREATE TRIGGER {name} {when} EXECUTE FUNCTION {name}()"),
         ]
