@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::host::{Folder, Host, Kind, free_address, with_every_store};
 use crate::jobs::{Client, JSON, component, id, request};
+use crate::upstream::Upstream;
 use crate::wire::Connection;
 
 const JOBS: usize = 2000;
@@ -44,8 +45,7 @@ with_every_store! {
         let client = Client(&host);
         let begun = Instant::now();
         loop {
-            let (running, drains) = (client.metric(r#"afterack_jobs{state="running"}"#), client.metric("afterack_drains"));
-            assert!(running <= 4 * 64 && drains <= 4, "{running} run in {drains} drains");
+            assert!(client.metric("afterack_drains") <= 4, "{}", client.get("/metrics").text());
             if client.metric(r#"afterack_jobs_ended_total{state="succeeded"}"#) == JOBS as u64 {
                 break;
             }
@@ -55,6 +55,24 @@ with_every_store! {
         for id in ids {
             assert_eq!(client.status(&id)["state"], "succeeded");
         }
+        "yes".into()
+    }
+
+    /// As their upstream sees it: what `/metrics` says is not of one moment where it is a listing of files.
+    fn at_most_as_many_jobs_run_at_once_as_there_are_lanes(kind: Kind) -> String {
+        let (upstream, data) = (Upstream::start(), Folder::new());
+        let host = component(kind, &data.0)
+            .variable("AFTERACK_DRAINS", 2)
+            .variable("AFTERACK_LANES", 3)
+            .variable("AFTERACK_UPSTREAM_SLEEPS", upstream.url("sleeps/100"))
+            .start();
+        let mut connection = Connection::open(host.address);
+        let jobs: Vec<_> = (0..60).map(|_| id(&connection.post("/jobs/sleeps", "", b""))).collect();
+        for job in jobs {
+            Client(&host).wait_for(&job, "succeeded");
+        }
+        let most = upstream.most_asleep();
+        assert!(4 <= most && most <= 6, "{most} jobs ran at once in 2 drains with 3 lanes each");
         "yes".into()
     }
 

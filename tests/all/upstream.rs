@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -32,6 +32,10 @@ struct Seen {
     requests: Mutex<HashMap<String, Vec<Request>>>,
     /// How many bytes of endless bodies were taken.
     sent: AtomicU64,
+    /// How many requests sleep.
+    asleep: AtomicUsize,
+    /// The most that slept at once.
+    most_asleep: AtomicUsize,
 }
 
 impl Upstream {
@@ -59,6 +63,11 @@ impl Upstream {
     /// How many bytes of endless bodies were taken.
     pub fn sent(&self) -> u64 {
         self.seen.sent.load(Ordering::Relaxed)
+    }
+
+    /// The most requests that slept at once.
+    pub fn most_asleep(&self) -> usize {
+        self.seen.most_asleep.load(Ordering::SeqCst)
     }
 }
 
@@ -105,7 +114,10 @@ fn answer(mut connection: &TcpStream, request: &Request, count: usize, seen: &Se
     match kind {
         "works" => whole("200 OK", "Content-Type: text/x-report; charset=utf-8\r\n", &report),
         "sleeps" => {
+            let asleep = seen.asleep.fetch_add(1, Ordering::SeqCst) + 1;
+            seen.most_asleep.fetch_max(asleep, Ordering::SeqCst);
             sleep(Duration::from_millis(milliseconds));
+            seen.asleep.fetch_sub(1, Ordering::SeqCst);
             whole("200 OK", "Content-Type: text/plain\r\n", "slept")
         }
         "nothing" => whole("200 OK", "", ""),

@@ -424,7 +424,8 @@ pub trait Store {
         Ok(Duration::ZERO)
     }
 
-    /// Counts what there is.
+    /// Counts what there is. Where that takes more than one look, one that comes meanwhile and the one that has gone
+    /// for it may both be counted.
     fn counts(&self) -> Result<Counts>;
 }
 
