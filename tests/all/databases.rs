@@ -97,14 +97,15 @@ on! {
         let host = component(kind, &data.0).start();
         let database = open(&sqlite_in(&data.0));
         let tables = [
-            ("afterack_jobs", "number INTEGER", "7"),
-            ("afterack_runs", "id TEXT", "'mine'"),
-            ("afterack_meta", "number INTEGER", "7"),
-            ("afterack_meta", "version TEXT", "'mine'"),
-            ("afterack_meta", "version INTEGER, other TEXT", "NULL, 'mine'"),
+            ("afterack_jobs", "number INTEGER", "VALUES (7)"),
+            ("afterack_runs", "id TEXT", "VALUES ('mine')"),
+            ("afterack_meta", "number INTEGER", "VALUES (7)"),
+            ("afterack_meta", "version TEXT", "VALUES ('mine')"),
+            ("afterack_meta", "version INTEGER, other TEXT", "VALUES (NULL, 'mine')"),
+            ("afterack_meta", "version INTEGER", "SELECT 1 WHERE FALSE"),
         ];
-        for (number, (table, columns, values)) in tables.into_iter().enumerate() {
-            let make = format!("CREATE TABLE {table} ({columns}); INSERT INTO {table} VALUES ({values})");
+        for (number, (table, columns, rows)) in tables.into_iter().enumerate() {
+            let make = format!("CREATE TABLE {table} ({columns}); INSERT INTO {table} {rows}");
             database.execute_batch(&make).unwrap();
             let before = dump(&database);
             nothing_is_acknowledged(&host, table);
