@@ -72,7 +72,7 @@ with_every_store! {
             Client(&host).wait_for(&job, "succeeded");
         }
         let most = upstream.most_asleep();
-        assert!(4 <= most && most <= 6, "{most} jobs ran at once in 2 drains with 3 lanes each");
+        assert!((4..=6).contains(&most), "{most} jobs ran at once in 2 drains with 3 lanes each");
         "yes".into()
     }
 
