@@ -8,6 +8,7 @@ use crate::host::{Folder, Host, Kind, with_every_store};
 use crate::jobs::{Client, JSON, component, id, request, with_faults};
 use crate::mail::Mailbox;
 use crate::storage::Storage;
+use crate::wait::within;
 use crate::wire::Connection;
 
 /// What the component says of its jobs in a build with faults, over the lives of all hosts.
@@ -237,12 +238,8 @@ with_every_store! {
 
 /// Waits until no job is queued or running.
 pub fn wait_until_idle(host: &Host) {
-    let begun = Instant::now();
-    let states = [r#"afterack_jobs{state="queued"}"#, r#"afterack_jobs{state="running"}"#, "afterack_drains"];
-    while states.iter().any(|state| Client(host).metric(state) > 0) {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{}", Client(host).get("/metrics").text());
-        sleep(Duration::from_millis(100));
-    }
+    let names = [r#"afterack_jobs{state="queued"}"#, r#"afterack_jobs{state="running"}"#, "afterack_drains"];
+    within(Duration::from_secs(60), "no job waits or runs", || Client(host).metrics(names) == [0; 3]);
 }
 
 /// A fixed sequence that looks random (xorshift).

@@ -10,6 +10,7 @@ use rusqlite::types::Value;
 use crate::host::{Folder, Host, Kind, on};
 use crate::jobs::{Client, JSON, SHORT, component, id};
 use crate::storage::{open, sqlite_in};
+use crate::wait::within;
 use crate::wire::Response;
 
 const LONG: &str = r#"{"steps":20,"step_ms":100}"#;
@@ -110,11 +111,9 @@ on! {
             let before = dump(&database);
             nothing_is_acknowledged(&host, table);
             // Each continuation says so, too, and is over then: it would make the tables if these were gone.
-            let begun = Instant::now();
-            while host.output("the store failed").len() < 2 * (number + 1) {
-                assert!(begun.elapsed() < ANSWER, "{table}: a continuation does not end");
-                sleep(Duration::from_millis(5));
-            }
+            within(ANSWER, &format!("the continuations end that have met {table}"), || {
+                host.output("the store failed").len() >= 2 * (number + 1)
+            });
             assert_eq!(dump(&database), before);
             database.execute_batch(&format!("DROP TABLE {table}")).unwrap();
         }

@@ -12,6 +12,7 @@ use crate::host::{Folder, Kind, Setup, free_address, on_every_host_with_a_folder
 use crate::jobs::{Client, JSON, SHORT, component, id};
 use crate::mail::Mailbox;
 use crate::server::serve;
+use crate::wait::within;
 use crate::wire::Connection;
 
 const NOTIFY: &str = "Notify: mailto:a@example.com\r\n";
@@ -72,12 +73,8 @@ with_every_store! {
         let headers = format!("Idempotency-Key: once\r\nContent-Type: {}\r\n", "x".repeat(1000));
         let first = id(&client.post(&headers, SHORT));
         client.wait_for(&first, "succeeded");
-        let begun = Instant::now();
         // Only by what asks for it.
-        while client.get(&format!("/jobs/{first}")).status == 200 {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it is still there");
-            sleep(Duration::from_millis(200));
-        }
+        within(Duration::from_secs(20), "it is gone", || client.get(&format!("/jobs/{first}")).status != 200);
         let second = id(&client.post(&headers, SHORT));
         assert_ne!(first, second);
         assert_eq!(client.get(&format!("/jobs/{second}")).status, 200);
@@ -93,11 +90,8 @@ with_every_store! {
         }
         host.kill();
         let host = component(kind, &data.0).variable("AFTERACK_KEEP", "5s").start();
-        let begun = Instant::now();
-        while ids.iter().any(|id| Client(&host).get(&format!("/jobs/{id}")).status == 200) {
-            assert!(begun.elapsed() < Duration::from_secs(30), "they are still there");
-            sleep(Duration::from_millis(200));
-        }
+        let is_there = |id: &String| Client(&host).get(&format!("/jobs/{id}")).status == 200;
+        within(Duration::from_secs(30), "they are gone", || !ids.iter().any(is_there));
         "yes".into()
     }
 
@@ -250,11 +244,7 @@ on_every_host_with_a_folder! {
         let host = setup().start();
         let before = Client(&host).job(SHORT);
         let store = data.0.join("some/jobs");
-        let begun = Instant::now();
-        while !store.join("done").join(&before).exists() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "{before} does not end");
-            sleep(Duration::from_millis(10));
-        }
+        within(Duration::from_secs(20), "it has ended", || store.join("done").join(&before).exists());
         host.kill();
         for entry in fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.file_name().unwrap() == "slots" {

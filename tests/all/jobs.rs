@@ -87,8 +87,13 @@ impl Client<'_> {
 
     /// What `/metrics` says of this.
     pub fn metric(&self, name: &str) -> u64 {
+        self.metrics([name])[0]
+    }
+
+    /// What one answer says of these.
+    pub fn metrics<const N: usize>(&self, names: [&str; N]) -> [u64; N] {
         let text = self.get("/metrics").text();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.unwrap_or_else(|| panic!("no {name} in {text}"))
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        names.map(|name| value(name).unwrap_or_else(|| panic!("no {name} in {text}")))
     }
 }

@@ -7,14 +7,15 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::host::{Folder, Host, Kind, Setup, free_address, on_every_host, root};
 use crate::jobs::{Client, id};
 use crate::server::Server;
+use crate::wait::within;
 use crate::wire::Connection;
 
 #[test]
@@ -249,12 +250,4 @@ fn shell(folder: &Path, script: &str) -> String {
 
 fn get(address: SocketAddr, path: &str) -> String {
     Connection::open(address).get(path).text()
-}
-
-fn within(limit: Duration, what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < limit, "not in {limit:?}: {what}");
-        sleep(Duration::from_millis(100));
-    }
 }

@@ -7,6 +7,7 @@ use crate::crashes::wait_until_idle;
 use crate::host::{Folder, Host, Kind, on_every_host, with_every_store};
 use crate::jobs::{Client, JSON, SHORT, component, id};
 use crate::storage::Storage;
+use crate::wait::within;
 use crate::wire::{Connection, Response};
 
 const FAILING: &str = r#"{"steps":1,"step_ms":0,"failures":99}"#;
@@ -130,19 +131,12 @@ with_every_store! {
         assert_eq!(retry("state=failed&worker=nobody"), 0);
         assert_eq!(retry("state=failed&worker=demo"), 30);
         // Each fails once more, and no third time.
-        let begun = Instant::now();
-        while client.metric(r#"afterack_jobs_ended_total{state="failed"}"#) < 60 {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{}", client.get("/metrics").text());
-            sleep(Duration::from_millis(50));
-        }
+        let failed = r#"afterack_jobs_ended_total{state="failed"}"#;
+        within(Duration::from_secs(60), "all have failed again", || client.metric(failed) >= 60);
         wait_until_idle(&host);
         wait_for(&client, "/jobs?state=failed", &jobs);
-        assert_eq!(client.metric(r#"afterack_jobs_ended_total{state="failed"}"#), 60);
-        let begun = Instant::now();
-        while Storage::of(kind, &data.0).retries() > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(30), "it has not come to its end");
-            sleep(Duration::from_millis(20));
-        }
+        assert_eq!(client.metric(failed), 60);
+        within(Duration::from_secs(30), "all are begun again", || Storage::of(kind, &data.0).retries() == 0);
         "yes".into()
     }
 
@@ -170,11 +164,7 @@ with_every_store! {
         }
         let host = start();
         Client(&host).get("/healthz");
-        let begun = Instant::now();
-        while Storage::of(kind, &data.0).retries() > 0 {
-            assert!(begun.elapsed() < Duration::from_secs(90), "it has not come to its end");
-            sleep(Duration::from_millis(100));
-        }
+        within(Duration::from_secs(90), "all are begun again", || Storage::of(kind, &data.0).retries() == 0);
         wait_until_idle(&host);
         // Who died between an end and its count may have counted it twice.
         let total = Client(&host).metric(failed);
@@ -209,10 +199,7 @@ with_every_store! {
         // One that is cancelled already, though nobody has seen to it yet.
         assert_eq!(client.request("DELETE", &format!("/jobs/{running}?purge=false")).status, 202);
         client.wait_for(&running, "cancelled");
-        let begun = Instant::now();
-        while purge(&running).status != 204 {
-            assert!(begun.elapsed() < Duration::from_secs(10), "{}", client.status(&running));
-        }
+        within(Duration::from_secs(10), "it may be purged", || purge(&running).status == 204);
         client.get(&format!("/jobs/{running}")).problem(404);
         "yes".into()
     }

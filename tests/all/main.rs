@@ -41,6 +41,7 @@ mod standing;
 mod storage;
 mod time;
 mod upstreams;
+mod wait;
 mod webhooks;
 mod workers;
 mod world;

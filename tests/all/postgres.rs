@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::{self, Cluster, PASSWORD, connect};
 use crate::host::{Folder, Host, Kind, Setup, on};
 use crate::jobs::{Client, JSON, SHORT, id};
+use crate::wait::within;
 use crate::wire::{Connection, Response};
 
 /// How long an answer may take that the database holds up.
@@ -85,10 +86,7 @@ on! {
         assert!(ids.len() > 50, "only {} jobs were accepted", ids.len());
         for id in &ids {
             // That connection may have been dropped, too.
-            let begun = Instant::now();
-            while Client(&host).get(&format!("/jobs/{id}")).status == 503 {
-                assert!(begun.elapsed() < ANSWER, "{id}: still a 503");
-            }
+            within(ANSWER, "it can be looked for", || Client(&host).get(&format!("/jobs/{id}")).status != 503);
             Client(&host).wait_for(id, "succeeded");
         }
         "yes".into()

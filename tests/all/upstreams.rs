@@ -1,14 +1,14 @@
 //! The `http` worker: jobs that an upstream does, which may do anything.
 
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::host::{Folder, Host, Kind, Setup, free_address, on_every_host, with_every_store};
 use crate::jobs::{Client, component, id};
 use crate::upstream::Upstream;
+use crate::wait::within;
 use crate::wire::{Connection, Response};
 
 /// The component with an upstream's behaviours as its workers.
@@ -24,14 +24,6 @@ fn post(host: &Host, worker: &str, headers: &str, input: &str) -> Response {
     Connection::open(host.address).post(&format!("/jobs/{worker}"), headers, input.as_bytes())
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
-        sleep(Duration::from_millis(20));
-    }
-}
-
 with_every_store! {
     /// By `kill -9`: the call is made again, with the same key.
     fn a_call_that_a_killed_host_had_made_is_made_again(kind: Kind) -> String {
@@ -42,7 +34,7 @@ with_every_store! {
         };
         let host = setup().start();
         let job = id(&post(&host, "report", "", "x"));
-        wait_until("it is called", || upstream.count("hangs") == 1);
+        within(Duration::from_secs(60), "it is called", || upstream.count("hangs") == 1);
         assert_eq!(Client(&host).status(&job)["state"], "running");
         host.kill();
         let host = setup().start();
