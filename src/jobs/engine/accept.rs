@@ -24,7 +24,7 @@ impl Engine {
     pub fn submit(&self, input: Input, key: Option<&str>) -> Result<(Id, bool), Problem> {
         let accepted = self.accept(input, key)?;
         if let Err(error) = self.store.begin() {
-            self.say(&error); // It is recorded, and begins later.
+            self.note_failure(&error); // It is recorded, and begins later.
         }
         Ok(accepted)
     }

@@ -93,7 +93,7 @@ impl Engine {
         match result {
             Ok(()) | Err(StoreError::Lost) => Ok(()),
             Err(error) => {
-                self.say(&error);
+                self.note_failure(&error);
                 Ok(())
             }
         }

@@ -144,7 +144,7 @@ impl<'a> Drain<'a> {
             }
             Err(StoreError::Lost) => self.is_lost.set(true),
             Err(error) => {
-                self.engine.say(&error);
+                self.engine.note_failure(&error);
                 self.renew_at.set(now + LOOK);
                 self.is_lost.set(now >= self.until.get());
             }
@@ -182,7 +182,7 @@ impl<'a> Drain<'a> {
                 Err(StoreError::Lost)
             }
             error => {
-                self.engine.say(&error);
+                self.engine.note_failure(&error);
                 self.claim_at.set(self.engine.host.elapsed() + PAUSE);
                 Ok(())
             }
@@ -265,7 +265,7 @@ impl<'a> Drain<'a> {
     /// Goes on without a job that cannot be claimed, unless that is no wonder.
     fn skip(&self, due: Due, error: StoreError) -> Result<()> {
         self.engine.store.bell()?;
-        self.engine.say(&error);
+        self.engine.note_failure(&error);
         self.skipped.borrow_mut().push(due.id);
         Ok(())
     }

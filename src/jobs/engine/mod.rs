@@ -165,14 +165,14 @@ impl Engine {
         loop {
             match self.work(own.take()).await {
                 Err(error @ StoreError::Failed { .. }) if self.stays.get() => {
-                    self.say(&error);
+                    self.note_failure(&error);
                     if self.is_spent() {
                         return self.hand_over(true).await;
                     }
                     self.host.sleep(PAUSE).await;
                 }
                 Err(StoreError::Lost) | Ok(()) => return,
-                Err(error) => return self.say(&error),
+                Err(error) => return self.note_failure(&error),
             }
         }
     }
@@ -187,7 +187,7 @@ impl Engine {
         match self.store.linger(self.clock.now()) {
             Ok(Duration::ZERO) => {}
             Ok(time) => self.host.sleep(time.min(left)).await,
-            Err(error) => self.say(&error),
+            Err(error) => self.note_failure(&error),
         }
     }
 
@@ -211,7 +211,7 @@ impl Engine {
                         Err(StoreError::Lost) => {
                             fault::trace("lost", own.unwrap_or_else(|| Id::new(&*self.host)), 0)
                         }
-                        Err(error) => self.say(&error),
+                        Err(error) => self.note_failure(&error),
                     }
                     self.feel_pulse()?;
                     continue;
@@ -444,7 +444,7 @@ impl Engine {
             match self.unless_purged(slot, self.heed_one(slot, *mark)) {
                 Err(StoreError::Lost) => return Err(StoreError::Lost),
                 Err(StoreError::Damaged { .. }) => self.store.forget_mark(*mark)?,
-                Err(error) => self.say(&error),
+                Err(error) => self.note_failure(&error),
                 Ok(()) => {}
             }
         }
@@ -523,8 +523,8 @@ impl Engine {
         }
     }
 
-    /// Says what went wrong, unless that was among the last things that were said.
-    fn say(&self, error: &StoreError) {
+    /// Notes that the store has failed, and says how, unless that was among the last things that were said.
+    fn note_failure(&self, error: &StoreError) {
         self.has_failed.set(HAS_DATABASES);
         let (text, mut said) = (error.to_string(), self.said.borrow_mut());
         if !said.contains(&text) {

@@ -52,7 +52,7 @@ pub async fn run(drain: &Drain<'_>, due: Due) -> Result<()> {
             if job.run.tells[index].state == TellState::Failed
                 && let Err(error) = engine.store.note_untold()
             {
-                engine.say(&error);
+                engine.note_failure(&error);
             }
         }
         begins_again = drain.is_marked(&job, Ask::Retry)?;

@@ -72,7 +72,7 @@ impl Engine {
                 Ok(false) => {}
                 Err(StoreError::Lost) => return Err(StoreError::Lost),
                 // It may pass, and somebody has to be there then.
-                Err(error) => self.say(&error),
+                Err(error) => self.note_failure(&error),
             }
             self.host.sleep(LOOK).await;
             self.store.renew(&mut slot)?;
