@@ -64,10 +64,10 @@ with_every_store! {
         let host = component(kind, &data.0)
             .variable("AFTERACK_DRAINS", 2)
             .variable("AFTERACK_LANES", 3)
-            .variable("AFTERACK_UPSTREAM_SLEEPS", upstream.url("sleeps/100"))
+            .variable("AFTERACK_UPSTREAM_SLEEPS", upstream.url("sleeps/300"))
             .start();
         let mut connection = Connection::open(host.address);
-        let jobs: Vec<_> = (0..60).map(|_| id(&connection.post("/jobs/sleeps", "", b""))).collect();
+        let jobs: Vec<_> = (0..40).map(|_| id(&connection.post("/jobs/sleeps", "", b""))).collect();
         for job in jobs {
             Client(&host).wait_for(&job, "succeeded");
         }
