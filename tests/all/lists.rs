@@ -10,6 +10,9 @@ use crate::storage::Storage;
 use crate::wait::within;
 use crate::wire::{Connection, Response};
 
+/// What `/metrics` calls the number of jobs that have failed.
+const FAILED: &str = r#"afterack_jobs_ended_total{state="failed"}"#;
+
 const FAILING: &str = r#"{"steps":1,"step_ms":0,"failures":99}"#;
 const LATER: &str = r#"{"steps":1,"step_ms":0,"failures":1,"retry_after_ms":3600000}"#;
 
@@ -131,11 +134,10 @@ with_every_store! {
         assert_eq!(retry("state=failed&worker=nobody"), 0);
         assert_eq!(retry("state=failed&worker=demo"), 30);
         // Each fails once more, and no third time.
-        let failed = r#"afterack_jobs_ended_total{state="failed"}"#;
-        within(Duration::from_secs(60), "all have failed again", || client.metric(failed) >= 60);
+        within(Duration::from_secs(60), "all have failed again", || client.metric(FAILED) >= 60);
         wait_until_idle(&host);
         wait_for(&client, "/jobs?state=failed", &jobs);
-        assert_eq!(client.metric(failed), 60);
+        assert_eq!(client.metric(FAILED), 60);
         within(Duration::from_secs(30), "all are begun again", || Storage::of(kind, &data.0).retries() == 0);
         "yes".into()
     }
@@ -143,7 +145,6 @@ with_every_store! {
     /// Killed again and again while it begins them again: none of them does twice.
     fn a_retry_of_all_goes_on_when_hosts_are_killed(kind: Kind) -> String {
         const JOBS: u64 = 200;
-        let failed = r#"afterack_jobs_ended_total{state="failed"}"#;
         let data = Folder::new();
         let start = || component(kind, &data.0).variable("AFTERACK_ATTEMPTS", 1).variable("AFTERACK_LEASE", "1s").start();
         let host = start();
@@ -152,7 +153,7 @@ with_every_store! {
             id(&connection.post("/jobs/demo", JSON, FAILING.as_bytes()));
         }
         wait_until_idle(&host);
-        assert_eq!(Client(&host).metric(failed), JOBS);
+        assert_eq!(Client(&host).metric(FAILED), JOBS);
         let answer = Client(&host).request("POST", "/jobs/retry?state=failed");
         assert_eq!(answer.json()["retried"], JOBS);
         host.kill();
@@ -167,7 +168,7 @@ with_every_store! {
         within(Duration::from_secs(90), "all are begun again", || Storage::of(kind, &data.0).retries() == 0);
         wait_until_idle(&host);
         // Who died between an end and its count may have counted it twice.
-        let total = Client(&host).metric(failed);
+        let total = Client(&host).metric(FAILED);
         assert!((2 * JOBS..=2 * JOBS + 8).contains(&total), "{total}");
         assert_eq!(all(&Client(&host), "/jobs?state=failed").0.len() as u64, JOBS);
         "yes".into()

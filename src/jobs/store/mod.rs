@@ -424,8 +424,7 @@ pub trait Store {
         Ok(Duration::ZERO)
     }
 
-    /// Counts what there is. Where that takes more than one look, one that comes meanwhile and the one that has gone
-    /// for it may both be counted.
+    /// Counts what there is. Where that takes more than one look, what moves meanwhile may be counted twice, or missed.
     fn counts(&self) -> Result<Counts>;
 }
 

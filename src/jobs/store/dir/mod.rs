@@ -170,7 +170,7 @@ impl<F: Folder> Dir<F> {
     /// Records a job as a file in `fresh`; `None` if somebody else has taken its key meanwhile.
     fn record(&self, id: Id, input: &Input) -> Result<Option<()>> {
         let fresh = path("fresh", id);
-        let file = self.files.create_open(&fresh, &[&record::new_file(input), &input.body])?;
+        let file = self.files.create_open(&fresh, &[&record::before_body(input), &input.body])?;
         self.files.link(&fresh, &path("jobs", id))?;
         self.files.list_new(id, &input.worker, &fresh)?;
         if let Some(key) = &input.key
@@ -675,7 +675,7 @@ impl<F: Folder> Store for Dir<F> {
             self.save_anew(slot, &mut job)?;
         } else {
             self.files.set_aside(&of_input, reason)?;
-            self.files.create(&place, &[&record::new_file(&job.input), &job.input.body], true)?;
+            self.files.create(&place, &[&record::before_body(&job.input), &job.input.body], true)?;
             self.files.link(&place, &of_input)?;
             self.save(slot, &mut job)?;
             self.settle_wherever(id, &place)?;

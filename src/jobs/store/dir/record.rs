@@ -62,8 +62,8 @@ pub enum Stored {
     File(Vec<u8>),
 }
 
-/// The file of a new job, before the body, which may be large.
-pub fn new_file(input: &Input) -> Vec<u8> {
+/// What of the file of a new job comes before the body, which may be large.
+pub fn before_body(input: &Input) -> Vec<u8> {
     file_with(&before(input, &input.body))
 }
 
@@ -286,7 +286,7 @@ mod tests {
     use crate::jobs::job::What;
 
     fn whole_file(input: &Input) -> Vec<u8> {
-        [new_file(input), input.body.clone()].concat()
+        [before_body(input), input.body.clone()].concat()
     }
 
     fn input(body: &[u8]) -> Input {

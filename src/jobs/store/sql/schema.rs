@@ -371,8 +371,9 @@ pub const RELEASE: Question = Question {
     answer: Answer::Rows("id TEXT"),
 };
 
-/// The schema's version and until when somebody keeps SQLite open; the slots, the marks, what is to begin again, who has
-/// claims and no slot, and when the first of those jobs has ended that are kept. One owner after the other is looked up, however many claims each has.
+/// The schema's version and until when somebody keeps SQLite open; the slots, the marks, what is to begin again, who
+/// has claims and no slot, and when the first of those jobs has ended that are kept. One owner after the other is
+/// looked up, however many claims each has.
 pub const SURVEY: Question = Question {
     name: "afterack_survey",
     is_stable: true,
