@@ -45,7 +45,7 @@ impl Range {
     }
 
     /// Which of two jobs comes first.
-    fn order(self, one: Id, other: Id) -> Ordering {
+    pub fn order(self, one: Id, other: Id) -> Ordering {
         if self.is_newest_first() { other.cmp(&one) } else { one.cmp(&other) }
     }
 

@@ -173,6 +173,22 @@ impl<F: Folder> Dir<F> {
 
     /// The first of the jobs that are wanted, at most so many.
     pub fn list_jobs(&self, wanted: &Wanted, range: Range, most: usize) -> Result<Vec<Found>> {
+        let mut jobs = self.list_others(wanted, range, most, &[])?;
+        // A name or a slot that is moved can be missed in its old place and in its new one, once. A job that has only
+        // one place where it is wanted cannot.
+        if wanted.state.is_none_or(|state| state == State::Running) {
+            jobs.extend(self.list_others(wanted, range, most, &jobs)?);
+            jobs.sort_unstable_by(|one, other| range.order(one.job.id, other.job.id));
+            jobs.truncate(most);
+        }
+        Ok(jobs)
+    }
+
+    /// The same without those that are known, and those that come after them if no more are wanted.
+    fn list_others(&self, wanted: &Wanted, range: Range, most: usize, known: &[Found]) -> Result<Vec<Found>> {
+        let last = known.last().filter(|_| known.len() == most).map(|found| found.job.id);
+        let is_after = |id: Id| last.is_some_and(|last| range.order(last, id).is_lt());
+        let is_known = |id: Id| known.binary_search_by(|found| range.order(found.job.id, id)).is_ok();
         let marks = self.marks()?;
         let mut running = Vec::new();
         if let Some(State::Queued | State::Running) = wanted.state {
@@ -180,7 +196,7 @@ impl<F: Folder> Dir<F> {
         }
         if wanted.state == Some(State::Running) {
             // They are as few as there are lanes, and nowhere but here.
-            running.retain(|id| range.has(*id));
+            running.retain(|id| range.has(*id) && !is_known(*id));
             range.sort(&mut running);
             let is_here = |id: &Id| match &wanted.worker {
                 Some(worker) => self.files.exists(&entry(CLASSES[0], worker, *id)),
@@ -209,13 +225,14 @@ impl<F: Folder> Dir<F> {
             loop {
                 let ids = walks.iter().enumerate().map(|(index, ((id, _), _))| (*id, index));
                 let next = if range.is_newest_first() { ids.max() } else { ids.min() };
-                let Some((id, index)) = next else { return Ok(None) };
+                let Some((id, index)) = next.filter(|(id, _)| !is_after(*id)) else { return Ok(None) };
                 let entry = std::mem::take(&mut walks[index].0.1);
                 match self.next_entry(&mut walks[index].1, range)? {
                     Some(next) => walks[index].0 = next,
                     None => drop(walks.swap_remove(index)),
                 }
                 if !running.contains(&id)
+                    && !is_known(id)
                     && let Some(found) = self.find_listed(id, entry, &marks)?
                 {
                     return Ok(Some(found));

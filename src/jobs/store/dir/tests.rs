@@ -1,10 +1,12 @@
 //! What is a directory's alone; the rest is in the suite that all stores pass.
 
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use super::super::SLOTS;
+use super::model::{Disk, Model};
 use super::*;
 use crate::jobs::host::tests::Native;
 use crate::jobs::job::{End, State};
@@ -330,6 +332,60 @@ fn a_name_in_a_list_that_is_wrong_or_missing_is_put_right() {
     fs::write(temporary.0.join("list/open/demo/0123456"), "").unwrap();
     fs::write(temporary.0.join("list/open/foreign"), "").unwrap();
     assert_eq!(all(None, None), expected);
+}
+
+/// Whatever it is that moves, and between which two operations of the listing.
+#[test]
+fn what_is_moved_while_jobs_are_listed_is_listed() {
+    type Move = fn(&dyn Store, &mut Slot, Id);
+    let ends: Move = |store, slot, id| {
+        let mut job = store.load(slot, id, Kind::Work).unwrap();
+        end(&mut job, State::Failed);
+        store.save(slot, &mut job).unwrap();
+        release(store, slot, &job);
+    };
+    let begins_again: Move = |store, slot, id| {
+        assert_eq!(store.claim_any(slot, id).unwrap(), Some(Kind::Tell));
+        let mut job = store.load(slot, id, Kind::Tell).unwrap();
+        (job.run.end, job.run.round) = (None, 1);
+        store.save(slot, &mut job).unwrap();
+        release(store, slot, &job);
+    };
+    let renews: Move = |store, slot, _| store.renew(slot).unwrap();
+    for (name, state, before, move_it) in [
+        ("ends", None, None, ends),
+        ("begins again", None, Some(ends), begins_again),
+        ("has a slot that is renewed", Some(State::Running), None, renews),
+    ] {
+        for moment in 0.. {
+            let disk = Disk::new();
+            let dir = |hook: model::Hook| Dir::new(Model::new(&disk, hook), Rc::new(Native));
+            let other = dir(Box::new(|_, _| Ok(())));
+            other.open().unwrap();
+            let mut slot = enter(&other);
+            let ids = [0, 1, 60].map(|ago| Id::at(Time(now().0 - ago * 60_000), &Native));
+            for id in ids {
+                put_as(&other, id, &input());
+                claim(&other, &slot, Due::first(id));
+                before.iter().for_each(|move_it| move_it(&other, &mut slot, id));
+            }
+            let (slot, operations) = (RefCell::new(slot), Rc::new(Cell::new(0)));
+            let count = operations.clone();
+            let store = dir(Box::new(move |_, _| {
+                if count.replace(count.get() + 1) == moment {
+                    move_it(&other, &mut slot.borrow_mut(), ids[1]);
+                }
+                Ok(())
+            }));
+            let wanted = Wanted { state, worker: None };
+            let found = store.list(&wanted, Range::Before(None), 100).unwrap();
+            let found: Vec<_> = found.into_iter().map(|found| found.job.id).collect();
+            assert_eq!(found, ids, "one {name} before operation {moment}");
+            if operations.get() <= moment {
+                break;
+            }
+        }
+    }
 }
 
 #[test]
